@@ -1,0 +1,1 @@
+"""Hydra configuration of `stylegan_tl`, installed as `stylegan_tl.conf`."""

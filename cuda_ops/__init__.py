@@ -1,0 +1,1 @@
+"""Fused operations for image generators; importing builds nothing."""

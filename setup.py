@@ -1,0 +1,45 @@
+"""Package metadata. `conf/` is installed as `stylegan_tl.conf`, so a wheel finds it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+setup(
+    name="stylegan_tl",
+    version="0.1.0",
+    description="Which datasets work well together when a GAN is transferred, and what to freeze",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[
+        *find_packages(include=["stylegan_tl", "stylegan_tl.*", "cuda_ops", "cuda_ops.*"]),
+        "stylegan_tl.conf",
+    ],
+    package_dir={"stylegan_tl.conf": "conf"},
+    package_data={
+        "stylegan_tl": ["**/*.safetensors", "**/*.json"],
+        "stylegan_tl.conf": ["*.yaml", "**/*.yaml"],
+        "cuda_ops": ["csrc/*"],
+    },
+    install_requires=[
+        "torch>=2.6",
+        "pytorch-lightning>=2.6.6,<3",
+        "torchmetrics>=1.8,<2",
+        "hydra-core>=1.3.8,<1.5",
+        "omegaconf>=2.3,<2.5",
+        "wandb>=0.26",
+        "ninja",
+        "numpy>=1.26",
+        "pillow>=10.3",
+        "filelock>=3.12",
+        "safetensors>=0.4.5",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=68"],
+        "lmdb": ["lmdb>=1.4"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Discriminator augmentation: image tensors in, image tensors out."""

@@ -1,0 +1,1 @@
+"""Datasets, packing, the index-addressed sampler, procedural domains, the DataModule."""

@@ -1,0 +1,1 @@
+"""What stays of the source model: one strategy per file."""

@@ -1,0 +1,1 @@
+"""Features, statistics and one file per metric."""

@@ -1,0 +1,1 @@
+"""LightningModules: one shared `AdversarialModel`, one file per family."""

@@ -1,0 +1,1 @@
+"""Get or train a source model; load it with a report."""
