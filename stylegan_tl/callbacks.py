@@ -1,0 +1,242 @@
+"""What happens every tick, on the clock of images: log line, grid, evaluation, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from stylegan_tl.models.adversarial import AdversarialModel
+
+__all__ = ["Evaluation", "FixedSamples", "Interrupt", "Ticker", "TrainingDiverged", "save_atomic"]
+
+_EVALUATION_SEED = 1_000_003  # latents of metrics: the same in every run, never those of training
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss is not finite: the last checkpoint is good, this state is not."""
+
+
+class Interrupt:
+    """Turns SIGTERM and SIGINT into a flag that is read between two batches."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:  # asked twice: do not wait for the batch
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal, what a shell and a scheduler read as interrupted; 0 if none came."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+class FixedSamples:
+    """The same latents and noise for every grid of every run: a function of (seed, z_dim)."""
+
+    def __init__(self, count: int, seed: int, labels: np.ndarray | None = None) -> None:
+        self.count, self.seed, self.labels = count, seed, labels
+
+    def __call__(self, model: AdversarialModel) -> np.ndarray:
+        """Images of G_ema, uint8 [count, 3, R, R]."""
+        z = torch.randn(self.count, model.G.z_dim, generator=torch.Generator().manual_seed(self.seed))
+        c = None if self.labels is None else torch.from_numpy(self.labels).to(model.device)
+        parts = [
+            model.sample(part.to(model.device), None if c is None else c[i : i + len(part)])
+            for i, part in _parts(z, 16)
+        ]
+        return torch.cat(parts).cpu().numpy()
+
+
+class Evaluation:
+    """G_ema against the reals: calls `evaluate` with latents that are the same in every run.
+
+    `evaluate(sample)` takes `sample(start, count) -> uint8 [count, 3, R, R]` and returns records;
+    `labels` (float32 [n, c_dim], or None) are those of the reals, drawn from with replacement.
+    """
+
+    def __init__(
+        self, evaluate: Callable[..., list[dict]], labels: np.ndarray | None = None
+    ) -> None:
+        self.evaluate, self.labels = evaluate, labels
+
+    def __call__(self, model: AdversarialModel) -> list[dict]:
+        """Records, one per metric."""
+
+        def sample(start: int, count: int) -> Tensor:
+            seed = int(np.random.SeedSequence([_EVALUATION_SEED, start]).generate_state(1)[0])
+            generator = torch.Generator(model.device).manual_seed(seed)
+            z = model.latents(count, generator)
+            c = None if self.labels is None else self._draw(seed, count).to(model.device)
+            return model.sample(z, c, generator=generator)
+
+        return self.evaluate(sample=sample)
+
+    def _draw(self, seed: int, count: int) -> Tensor:
+        rows = np.random.default_rng(seed).integers(len(self.labels), size=count)
+        return torch.from_numpy(self.labels[rows])
+
+
+class Ticker(pl.Callback):
+    """Every `kimg_per_tick`: statistics, grid, evaluation, record, checkpoint; stops at `kimg`.
+
+    `grid(model, kimg)` writes a picture; `evaluation(model)` returns metric records;
+    each of `sinks` receives the row of the tick. Time spent here is not counted as training.
+    """
+
+    def __init__(
+        self,
+        *,
+        kimg: float,
+        kimg_per_tick: float,
+        checkpoint: Path,
+        grid: Callable[[AdversarialModel, float], None],
+        evaluation: Callable[[AdversarialModel], list[dict]] | None,
+        every_ticks: int,
+        sinks: Sequence[Callable[[dict], None]],
+        interrupt: Interrupt,
+    ) -> None:
+        self.budget = round(kimg * 1000)
+        self.per_tick = max(round(kimg_per_tick * 1000), 1)
+        self.checkpoint, self.grid, self.evaluation = checkpoint, grid, evaluation
+        self.every_ticks, self.sinks, self.interrupt = every_ticks, sinks, interrupt
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._seconds = 0.0  # training time of this run so far, over all its processes
+        self._tick_seconds = 0.0
+        self._tick_start = 0  # nimg when this tick began
+        self._number = 0
+        self._mark = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Half-finished sums travel with the checkpoint, so a resumed tick reports the same."""
+        return {
+            "sums": {k: v.cpu() for k, v in self._sums.items()},
+            "counts": dict(self._counts),
+            "seconds": self._seconds,
+            "tick_seconds": self._tick_seconds,
+            "tick_start": self._tick_start,
+            "number": self._number,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the tick that was under way."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._seconds, self._tick_seconds = state["seconds"], state["tick_seconds"]
+        self._tick_start, self._number = state["tick_start"], state["number"]
+
+    def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
+        """Tick 0: what the source model gives before anything moved."""
+        if model.nimg == 0:
+            self._tick(trainer, model)
+        elif model.nimg >= self.budget:  # killed between the last checkpoint and the end
+            trainer.should_stop = True
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: AdversarialModel, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Add up the losses; at the end of a tick, of the budget or on a signal, act."""
+        self._accumulate(outputs)
+        before = model.nimg - model.images_per_step
+        done = model.nimg >= self.budget
+        if done or model.nimg // self.per_tick > before // self.per_tick:
+            self._stop_watch()
+            self._tick(trainer, model, last=done)
+            self._mark = time.perf_counter()
+        elif self.interrupt.signal is not None:
+            self._stop_watch()
+            save_atomic(trainer, self.checkpoint)
+        if done or self.interrupt.signal is not None:
+            trainer.should_stop = True
+
+    def _accumulate(self, outputs: dict[str, Tensor]) -> None:
+        for name, value in outputs.items():
+            if name in self._sums:
+                self._sums[name] = self._sums[name].to(value.device) + value.double()
+            else:
+                self._sums[name] = value.double()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _stop_watch(self) -> None:
+        elapsed = time.perf_counter() - self._mark
+        self._seconds += elapsed
+        self._tick_seconds += elapsed
+
+    def _tick(self, trainer: pl.Trainer, model: AdversarialModel, last: bool = False) -> None:
+        row = self._row(model)
+        number = row["tick"]
+        if trainer.is_global_zero:
+            self.grid(model, row["kimg"])
+            if self.evaluation is not None and (last or number % self.every_ticks == 0):
+                records = self.evaluation(model)
+                row |= {record["metric"]: record["value"] for record in records}
+                row["evaluations"] = records
+            for sink in self.sinks:
+                sink(row)
+        self._sums, self._counts, self._tick_seconds = {}, {}, 0.0
+        self._tick_start = model.nimg
+        self._number += 1
+        save_atomic(trainer, self.checkpoint)
+
+    def _row(self, model: AdversarialModel) -> dict[str, Any]:
+        stats = {k: v.item() / self._counts[k] for k, v in self._sums.items()}
+        broken = [k for k, v in stats.items() if not math.isfinite(v)]
+        kimg = model.nimg / 1000
+        if broken:
+            raise TrainingDiverged(
+                f"{', '.join(broken)} not finite in the tick that ends at {kimg:g} kimg; the last "
+                f"checkpoint is {self.checkpoint}. Lower model.training.lr_G and lr_D, raise "
+                "model.training.r1_gamma, or use model.precision=fp32"
+            )
+        shown = (model.nimg - self._tick_start) / 1000
+        pace = self._tick_seconds / shown if shown else None
+        row: dict[str, Any] = {
+            "tick": self._number,
+            "kimg": kimg,
+            "nimg": model.nimg,
+            "s_per_kimg": pace,
+            "seconds": self._seconds,
+            "eta_seconds": None if pace is None else pace * (self.budget - model.nimg) / 1000,
+            **stats,
+        }
+        if model.augment is not None and hasattr(model.augment, "p"):
+            row["augment_p"] = float(model.augment.p)
+        return row
+
+
+def save_atomic(trainer: pl.Trainer, path: Path) -> None:
+    """Write a checkpoint beside its place, fsync it, then rename: the last good one survives."""
+    partial = path.with_name(path.name + ".part")
+    trainer.save_checkpoint(partial)
+    if trainer.is_global_zero:
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+def _parts(z: Tensor, size: int) -> list[tuple[int, Tensor]]:
+    return [(i, z[i : i + size]) for i in range(0, len(z), size)]

@@ -1,0 +1,93 @@
+"""StyleGAN2 (Karras et al. 2020a) as a LightningModule: style mixing and path length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stylegan_tl import losses
+from stylegan_tl.models.adversarial import AdversarialModel, bf16_pays
+from stylegan_tl.networks import stylegan2
+
+__all__ = ["StyleGAN2"]
+
+
+class StyleGAN2(AdversarialModel):
+    """Skip generator, residual discriminator, lazy R1 and path length regularisation.
+
+    `network`: resolution, z_dim, w_dim, c_dim, num_mapping_layers, channel_base, channel_max,
+    mbstd_group_size. `training`: see `Training`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: dict,
+        training: dict,
+        precision: str = "auto",
+        style_mixing: float = 0.9,
+        pl_weight: float = 2.0,
+        pl_interval: int = 4,
+        seed: int = 0,
+    ) -> None:
+        built = {**network, "bf16": bf16_pays(precision)}
+        super().__init__(network=built, training=training, seed=seed)
+        self.save_hyperparameters()
+        self.style_mixing = style_mixing
+        self.pl_weight = pl_weight
+        self.pl_interval = pl_interval
+        self.register_buffer("pl_mean", torch.zeros([]))
+
+    def build(self, network: dict) -> tuple[nn.Module, nn.Module]:
+        """G takes all but the minibatch group size, D takes what concerns images and labels."""
+        both = {k: network[k] for k in ("resolution", "channel_base", "channel_max", "bf16")}
+        both |= {"c_dim": network.get("c_dim", 0)}
+        latent = {k: network[k] for k in ("z_dim", "w_dim", "num_mapping_layers")}
+        G = stylegan2.Generator(**both, **latent)
+        return G, stylegan2.Discriminator(**both, mbstd_group_size=network["mbstd_group_size"])
+
+    @property
+    def G_interval(self) -> int:
+        """Path length every `pl_interval` iterations, unless its weight is zero."""
+        return self.pl_interval if self.pl_weight else 0
+
+    def synthesise(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Fakes from styles of two latents, crossed over at a random layer (style mixing)."""
+        return self.G.synthesis(self._styles(z, c, generator), generator=generator)
+
+    def regularise_G(self, opt_G: torch.optim.Optimizer, c: Tensor) -> dict[str, Tensor]:
+        """Path length regularisation on half of the batch (Karras et al. 2020a, section 3.2)."""
+        generator = self.generator("path_length")
+        count = max(len(c) // 2, 1)
+        opt_G.zero_grad(set_to_none=True)
+        z = self.latents(count, generator)
+        lengths = []
+        for part in self._micro_batches(count):
+            ws = self._styles(z[part], c[part], generator)
+            if not ws.requires_grad:  # a frozen mapping network: w is an input like any other
+                ws = ws.detach().requires_grad_(True)
+            images = self.G.synthesis(ws, generator=generator)
+            noise = torch.randn(images.shape, generator=generator, device=images.device)
+            length = losses.path_lengths(images, ws, noise)
+            penalty, _ = losses.path_length_penalty(length, self.pl_mean)
+            weight = self.pl_weight * self.pl_interval / count
+            # 0 * images keeps every parameter of G in the graph
+            self.manual_backward(penalty.sum() * weight + 0 * images[:, 0, 0, 0].sum())
+            lengths.append(length.detach())
+        opt_G.step()
+        _, mean = losses.path_length_penalty(torch.cat(lengths), self.pl_mean)
+        self.pl_mean.copy_(mean)
+        return {"path_length": torch.cat(lengths).mean()}
+
+    def _styles(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        ws = self.G.mapping(z, c)
+        if self.G.mapping.training and torch.is_grad_enabled():
+            self.G.mapping.update_w_avg(ws[:, 0].detach())
+        if not self.style_mixing:
+            return ws
+        other = self.G.mapping(self.latents(len(z), generator), c)
+        draw = torch.rand(2, len(z), 1, generator=generator, device=z.device)
+        cutoff = 1 + (draw[0] * (ws.shape[1] - 1)).floor()
+        cutoff = torch.where(draw[1] < self.style_mixing, cutoff, ws.shape[1])
+        keep = torch.arange(ws.shape[1], device=z.device) < cutoff  # [N, num_ws]
+        return torch.where(keep.unsqueeze(2), ws, other)
