@@ -1,0 +1,81 @@
+"""Bias, activation, gain and clamp in one operation.
+
+`y = clamp(gain * act(x + b), -clamp, clamp)`, differentiable to any order in `x` and `b`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["ACTIVATIONS", "Activation", "bias_act"]
+
+
+class Activation(NamedTuple):
+    """An activation with the defaults that keep unit variance (He et al. 2015, for the relus)."""
+
+    func: Callable[[Tensor, float], Tensor]
+    alpha: float
+    gain: float
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation(lambda x, _: x, 0.0, 1.0),
+    "relu": Activation(lambda x, _: F.relu(x), 0.0, math.sqrt(2)),
+    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), 0.2, math.sqrt(2)),
+    "tanh": Activation(lambda x, _: torch.tanh(x), 0.0, 1.0),
+    "sigmoid": Activation(lambda x, _: torch.sigmoid(x), 0.0, 1.0),
+    "elu": Activation(lambda x, _: F.elu(x), 0.0, 1.0),
+    "selu": Activation(lambda x, _: F.selu(x), 0.0, 1.0),
+    "softplus": Activation(lambda x, _: F.softplus(x), 0.0, 1.0),
+    "swish": Activation(lambda x, _: x * torch.sigmoid(x), 0.0, math.sqrt(2)),
+}
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    *,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    impl: str | None = None,
+) -> Tensor:
+    """Add the bias `b` along `dim`, apply `act`, multiply by `gain`, clamp to `[-clamp, clamp]`.
+
+    `x` has any shape and float dtype, `b` the shape `[x.shape[dim]]`. `alpha` (slope of lrelu) and
+    `gain` default to those of `ACTIVATIONS`. `impl` is None (the fastest there is) or "ref".
+    Raises ValueError for an unknown `act` or `impl` and for a bias of the wrong shape.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"act={act!r} is unknown; allowed: {', '.join(ACTIVATIONS)}")
+    if impl not in (None, "ref"):
+        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref'")
+    if b is not None and tuple(b.shape) != (x.shape[dim],):
+        raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
+    alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
+    gain = ACTIVATIONS[act].gain if gain is None else gain
+    return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+
+
+def _bias_act_ref(
+    x: Tensor,
+    b: Tensor | None,
+    *,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    if b is not None:
+        x = x + b.to(x.dtype).reshape([-1 if d == dim % x.ndim else 1 for d in range(x.ndim)])
+    x = ACTIVATIONS[act].func(x, alpha)
+    if gain != 1:
+        x = x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)

@@ -1,0 +1,147 @@
+"""The layers of StyleGAN2: equalised learning rate, modulation, resampling, batch statistics."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cuda_ops.bias_act import bias_act
+from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
+
+__all__ = [
+    "FIR",
+    "Conv2d",
+    "FullyConnected",
+    "channels",
+    "minibatch_std",
+    "modulated_conv2d",
+    "normalize_2nd_moment",
+]
+
+FIR = (1.0, 3.0, 3.0, 1.0)
+"""The resampling filter of StyleGAN2 (Zhang 2019; Karras 2020, appendix B)."""
+
+
+def channels(resolution: int, base: int, maximum: int) -> int:
+    """Return the width at `resolution`: `base / resolution`, at most `maximum`."""
+    return min(base // resolution, maximum)
+
+
+def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Scale `x` to a mean square of one along `dim`."""
+    return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+class FullyConnected(nn.Module):
+    """A linear layer with equalised learning rate (Karras 2018): `act(x @ W^T * gain + b)`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        act: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+        self.act = act
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[N, in]` to `[N, out]`."""
+        b = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        if self.act == "linear":
+            return torch.addmm(b, x, self.weight.t(), alpha=self.weight_gain)
+        return bias_act(x @ (self.weight * self.weight_gain).t(), b, act=self.act)
+
+
+class Conv2d(nn.Module):
+    """A convolution with equalised learning rate and activation, optionally halving the size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        act: str = "lrelu",
+        bias: bool = True,
+        down: int = 1,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.act, self.down = act, down
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel * kernel)
+
+    def forward(self, x: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
+        """Map `[N, C_in, H, W]` to `[N, C_out, H / down, W / down]` in the dtype of `x`."""
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        x = conv2d_down2(x, weight) if self.down == 2 else _conv2d_same(x, weight)
+        act_gain = gain * (math.sqrt(2) if self.act == "lrelu" else 1.0)
+        clamp = None if clamp is None else clamp * gain
+        return bias_act(x, self.bias, act=self.act, gain=act_gain, clamp=clamp)
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    noise: Tensor | None = None,
+    up: int = 1,
+    demodulate: bool = True,
+) -> Tensor:
+    """Convolve each sample with its own scaled weights (Karras 2020, equations 1 and 3).
+
+    `x [N, I, H, W]`, `weight [O, I, k, k]`, `styles [N, I]`, `noise` broadcastable to the result.
+    The input is scaled by `styles` and the output by the demodulation coefficients
+    `rsqrt(sum_{i,k} (s_i w_oik)^2)`, which are `rsqrt(s^2 @ sum_k w^2)`: no weights per sample.
+    """
+    scaled = x * styles.to(x.dtype)[:, :, None, None]
+    w = weight.to(x.dtype)
+    y = conv2d_up2(scaled, w) if up == 2 else _conv2d_same(scaled, w)
+    if demodulate:
+        d = (styles.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
+        y = y * d.to(y.dtype)[:, :, None, None]
+    return y if noise is None else y + noise.to(y.dtype)
+
+
+def conv2d_up2(x: Tensor, weight: Tensor) -> Tensor:
+    """Zero-insert, convolve with `weight [O, I, 3, 3]` and with the FIR: twice the size."""
+    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return upfirdn2d(y, setup_filter(FIR), padding=1, gain=4)
+
+
+def conv2d_down2(x: Tensor, weight: Tensor) -> Tensor:
+    """Filter with the FIR, correlate with `weight [O, I, k, k]`, keep every second pixel."""
+    if weight.shape[2] == 1:
+        return F.conv2d(upfirdn2d(x, setup_filter(FIR), down=2, padding=1), weight)
+    return F.conv2d(upfirdn2d(x, setup_filter(FIR), padding=2), weight, stride=2)
+
+
+def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
+    """Append one channel: the mean standard deviation over a group of samples (Karras 2018).
+
+    `[N, C, H, W]` to `[N, C + 1, H, W]`. Groups take the largest size up to `group_size` that
+    divides the batch; sample `i` of `n` is in group `i % (n / size)`. `chunks` splits the batch
+    into equal parts first and no group crosses them (real and fake in one batch).
+    """
+    n, c, h, w = x.shape
+    if n % chunks:
+        raise ValueError(f"a batch of {n} does not split into chunks={chunks} equal parts")
+    per_chunk = n // chunks
+    size = max(g for g in range(1, min(group_size, per_chunk) + 1) if per_chunk % g == 0)
+    y = x.float().reshape(chunks, size, per_chunk // size, c, h, w)
+    std = (y.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [chunks, groups]
+    std = std.to(x.dtype).repeat(1, size).reshape(n, 1, 1, 1).expand(n, 1, h, w)
+    return torch.cat([x, std], dim=1)
+
+
+def _conv2d_same(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=weight.shape[2] // 2)
