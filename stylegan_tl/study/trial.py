@@ -1,0 +1,368 @@
+"""The record of one trial: `trial.json`, `metrics.jsonl`, and what machine and code made them.
+
+Both files are canonical and need no network: a tracker only mirrors them, and a study reads nothing
+else. Standard library only.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from stylegan_tl.study.provenance import commit, hardware, versions
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "STATES",
+    "MetricsLog",
+    "Trial",
+    "TrialMismatch",
+    "check_same",
+    "commit",
+    "hardware",
+    "identity",
+    "now",
+    "versions",
+    "write_atomic",
+]
+
+SCHEMA_VERSION = 1
+STATES = ("running", "complete", "failed", "interrupted")
+
+# What a config may change without becoming another experiment. Keys are looked up at any depth.
+_NOT_SCIENCE = frozenset(
+    "hydra logger trainer launcher study experiment accelerator cache cache_dir device devices"
+    " dry_run num_workers out output_dir run_dir runs_dir threads verbose workers".split()
+)
+_PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves
+
+
+class TrialMismatch(ValueError):
+    """The run directory holds a trial of another configuration."""
+
+
+@dataclass
+class Trial:
+    """One cell (source, target, strategy, model) x one seed. Saved as `trial.json`.
+
+    `metrics` is {protocol name: {best: {value, kimg}, final: {value, kimg}, at: [...], protocol}},
+    filled by `observe`. Non-finite numbers are stored as null. Times are ISO 8601 in UTC.
+    """
+
+    study: str
+    name: str
+    seed: int
+    choices: dict[str, Any]
+    config: dict[str, Any]
+    state: str = "running"
+    reason: str | None = None
+    started: str = field(default_factory=lambda: now())
+    updated: str | None = None
+    finished: str | None = None
+    wall_seconds: float = 0.0
+    kimg: float = 0.0
+    s_per_kimg: float | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    commit: dict[str, Any] | None = None
+    command: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+    load_report: dict[str, Any] = field(default_factory=dict)
+    freeze: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to do: the same command again is skipped."""
+        return self.state == "complete"
+
+    def observe(self, record: Mapping[str, Any], *, kimg: float, better: str = "min") -> None:
+        """Add one evaluation: `record` has `metric` and `value`, may have `stderr` and `seconds`.
+
+        Everything else in it (counts, split, extractor digest, ...) is the protocol, which must not
+        change within a trial: ValueError if it does.
+        """
+        if better not in ("min", "max"):
+            raise ValueError(f"better={better!r}: expected 'min' or 'max'")
+        record = _plain(record)
+        name = record.pop("metric")
+        at = {"kimg": _plain(kimg)}
+        at |= {k: record.pop(k) for k in ("value", "stderr", "seconds") if k in record}
+        entry = self.metrics.setdefault(name, {"better": better, "protocol": record, "at": []})
+        if entry["protocol"] != record:
+            raise ValueError(
+                f"metric {name!r} changed its protocol within one trial: "
+                f"{_differences(entry['protocol'], record)}"
+            )
+        entry["at"] = [row for row in entry["at"] if row["kimg"] != at["kimg"]] + [at]
+        _summarise(entry)
+
+    def rewind(self, kimg: float) -> None:
+        """Forget evaluations after `kimg`: they will be made again when the run resumes there."""
+        for name, entry in list(self.metrics.items()):
+            entry["at"] = [row for row in entry["at"] if row["kimg"] <= kimg]
+            _summarise(entry)
+            if not entry["at"]:
+                del self.metrics[name]
+        self.kimg = min(self.kimg, kimg)
+
+    def close(self, state: str, reason: str | None = None) -> None:
+        """Set how the run ended (`state`) and when. Save afterwards."""
+        self.state, self.reason = state, reason
+        self.finished = now() if state != "running" else None
+        self._validate("trial")
+
+    def save(self, path: str | Path) -> None:
+        """Write atomically: a reader sees the old record or the new one, never half of one."""
+        self.updated = now()
+        self._validate(str(path))
+        record = _plain(dataclasses.asdict(self))
+        write_atomic(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trial":
+        """Read a `trial.json`. ValueError, naming file and key, for anything that is not one."""
+        path = Path(path)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not readable as JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}: expected one JSON object, got {type(record).__name__}")
+        _check_keys(cls, record, path)
+        trial = cls(**record)
+        trial._validate(str(path))
+        return trial
+
+    def _validate(self, where: str) -> None:
+        wrong = [
+            f"{f.name}: got {getattr(self, f.name)!r}, expected {_type_name(f.type)}"
+            for f in dataclasses.fields(self)
+            if not _has_type(getattr(self, f.name), f.type)
+        ]
+        if self.state not in STATES:
+            wrong.append(f"state: got {self.state!r}, allowed: {', '.join(STATES)}")
+        if wrong:
+            raise ValueError(f"{where}: " + "; ".join(wrong))
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object per line, each with `nimg`, the images shown to D so far.
+
+    A kill may tear the last line; it is ignored when read and removed before the next append.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._whole = False  # the last line is known to be whole
+
+    def append(self, record: Mapping[str, Any], *, sync: bool = True) -> None:
+        """Add one line in a single write; `sync` waits until the disk has it (do so at ticks)."""
+        if isinstance(record.get("nimg"), bool) or not isinstance(record.get("nimg"), int):
+            raise ValueError(
+                f"{self.path.name}: a record needs an integer 'nimg' (images shown to D), "
+                f"got {record.get('nimg')!r}"
+            )
+        self._repair()
+        line = json.dumps(_plain(record), allow_nan=False) + "\n"
+        with open(self.path, "ab", buffering=0) as file:
+            file.write(line.encode())
+            if sync:
+                os.fsync(file.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole records, in order. ValueError for damage anywhere but in the last line."""
+        return [json.loads(line) for line in self._lines()]
+
+    def rewind(self, nimg: int) -> int:
+        """Drop, atomically, every record later than `nimg`; return how many were dropped."""
+        lines = self._lines()
+        kept = [line for line in lines if json.loads(line)["nimg"] <= nimg]
+        if self.path.exists():
+            write_atomic(self.path, b"".join(line + b"\n" for line in kept))
+        self._whole = True
+        return len(lines) - len(kept)
+
+    def _repair(self) -> None:
+        if not self._whole and self.path.exists():
+            content = self.path.read_bytes()
+            whole = b"".join(line + b"\n" for line in self._lines())
+            if content != whole:
+                write_atomic(self.path, whole)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._whole = True
+
+    def _lines(self) -> list[bytes]:
+        if not self.path.exists():
+            return []
+        lines = [line for line in self.path.read_bytes().split(b"\n") if line.strip()]
+        for number, line in enumerate(lines, start=1):
+            if not _is_object(line):
+                if number < len(lines):
+                    raise ValueError(f"{self.path}: line {number} is damaged: {line[:80]!r}")
+                return lines[:-1]
+        return lines
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Sha256 of the scientific part of a config.
+
+    Left out, at any depth: logger, trainer, launcher, devices, caches and output folders. A data or
+    checkpoint path counts by its last component only, so data may move.
+    """
+    return hashlib.sha256(json.dumps(_science(config), sort_keys=True).encode()).hexdigest()
+
+
+def check_same(run_dir: str | Path, config: Mapping[str, Any]) -> Trial | None:
+    """The trial already in `run_dir`, or None if there is none.
+
+    Raises TrialMismatch, with every differing key and both values, if it is of another config.
+    """
+    path = Path(run_dir) / "trial.json"
+    if not path.exists():
+        return None
+    trial = Trial.load(path)
+    if identity(trial.config) != identity(config):
+        raise TrialMismatch(
+            f"{run_dir} holds a trial of another configuration (there -> asked for):\n  "
+            + _differences(_science(trial.config), _science(config), "\n  ")
+            + "\nAsk for the same values to resume it, choose another folder, or delete this one."
+        )
+    return trial
+
+
+def now() -> str:
+    """The present moment, ISO 8601 in UTC to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write `data` to a temporary file in the same folder, fsync it, rename it over `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _summarise(entry: dict[str, Any]) -> None:
+    """Best and final of a metric's evaluations; an evaluation without a finite value is no best."""
+    rows = sorted(entry["at"], key=lambda row: row["kimg"])
+    known = [row for row in rows if row["value"] is not None]
+    sign = -1.0 if entry["better"] == "max" else 1.0
+    best = min(known, key=lambda row: sign * row["value"], default=None)
+    entry["at"] = rows
+    for name, row in (("best", best), ("final", rows[-1] if rows else None)):
+        entry[name] = None if row is None else {k: v for k, v in row.items() if k != "seconds"}
+
+
+def _plain(value: Any, key: str = "record") -> Any:
+    """`value` as JSON can hold it: numbers of numpy or torch unwrapped, non-finite as None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, f"{key}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v, f"{key}[{i}]") for i, v in enumerate(value)]
+    if hasattr(value, "tolist"):  # numpy and torch, without importing either
+        return _plain(value.tolist(), key)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{key}: cannot store a {type(value).__name__} in a record: {value!r}")
+
+
+def _science(value: Any, key: str = "") -> Any:
+    value = _plain(value, key or "config")
+    if isinstance(value, dict):
+        return {k: _science(v, k) for k, v in value.items() if k not in _NOT_SCIENCE}
+    if isinstance(value, list):
+        return [_science(v, key) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # kimg=1 and kimg=1.0 are the same
+    if key in _PATHS and isinstance(value, str):
+        return Path(value).name
+    return value
+
+
+def _differences(old: Any, new: Any, separator: str = "; ") -> str:
+    old, new = dict(_flatten(old)), dict(_flatten(new))
+    absent = "(absent)"
+    return separator.join(
+        f"{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}".replace(repr(absent), absent)
+        for key in sorted(old.keys() | new.keys())
+        if key not in old or key not in new or old[key] != new[key]
+    )
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _check_keys(cls: type[Trial], record: Mapping[str, Any], path: Path) -> None:
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: schema_version is {version!r}, this version of stylegan_tl reads "
+            f"{SCHEMA_VERSION}"
+        )
+    names = {f.name for f in dataclasses.fields(cls)}
+    problems = [f"missing key {name!r}" for name in sorted(names - record.keys())]
+    problems += [f"unknown key {name!r}" for name in sorted(record.keys() - names)]
+    if problems:
+        raise ValueError(f"{path}: " + ", ".join(problems))
+
+
+def _has_type(value: Any, annotation: Any) -> bool:
+    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    allowed = {get_origin(part) or part for part in parts}
+    if float in allowed:
+        allowed.add(int)
+    return isinstance(value, tuple(allowed)) and not isinstance(value, bool)
+
+
+def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, UnionType):
+        return " or ".join(_type_name(part) for part in get_args(annotation))
+    return "null" if annotation is type(None) else (get_origin(annotation) or annotation).__name__
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder cannot be opened on Windows
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
