@@ -1,0 +1,180 @@
+"""Where the configuration lives, how datasets become source= and target=, and what is allowed.
+
+Light: the command line imports this before anything heavy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ConfigError", "conf_dir", "pretrain_config", "readable", "register", "validate"]
+
+_NOT_IN_NAMES = ("seed", "study", "trainer", "logger", "runs", "cache", "dry_run", "hydra")
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration, all at once."""
+
+
+def conf_dir() -> str:
+    """The configuration folder: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parent
+    beside = package.parent / "conf"
+    return str(beside if (beside / "train.yaml").is_file() else package / "conf")
+
+
+def register(argv: Sequence[str] = ()) -> None:
+    """Offer every option of `dataset/` under `source=` and `target=`, and the name resolver.
+
+    Datasets of a `--config-dir` named in `argv` count too.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("readable_overrides", readable, replace=True)
+    store = ConfigStore.instance()
+    for folder in [conf_dir(), *_config_dirs(argv)]:
+        root = Path(folder) / "dataset"
+        for file in sorted(root.rglob("*.yaml")):
+            name = file.relative_to(root).with_suffix("").as_posix()
+            parent, _, leaf = name.rpartition("/")
+            for group, own in (("source", {"checkpoint": None}), ("target", {})):
+                store.store(
+                    group=f"{group}/{parent}".rstrip("/"),
+                    name=leaf,
+                    package=group,
+                    node={"defaults": [{"/dataset@_here_": name}, "_self_"], **own},
+                )
+
+
+def readable(overrides: Sequence[str]) -> str:
+    """A folder name from command-line overrides: sorted, without what is not science.
+
+    >>> readable(["target=rooms/kitchen", "seed=3", "freeze=freeze_d"])
+    'freeze=freeze_d,target=rooms-kitchen'
+    """
+    kept = []
+    for override in sorted(overrides):
+        key, _, value = override.lstrip("+~").partition("=")
+        if key.split(".")[0].split("/")[0] not in _NOT_IN_NAMES:
+            tail = value.rstrip("/").split("/")[-2:] if key.endswith(("path", "checkpoint")) else [value]
+            kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
+    return ",".join(kept)[:200] or "default"
+
+
+def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run that trains the source model: the source dataset, from scratch.
+
+    Its model and augmentation are those of `pretrain.model` and `pretrain.augment`, whatever the
+    transfer changes, so that comparisons of transfers share one source model. The network is
+    the transfer's.
+    """
+    own = config["pretrain"]
+    target = {k: v for k, v in config["source"].items() if k != "checkpoint"}
+    return {
+        **config,
+        "study": {"name": "sources"},
+        "source": {"kind": "scratch", "name": "scratch", "checkpoint": None},
+        "target": target,
+        "freeze": {"_target_": "stylegan_tl.freeze.none.NoFreeze"},
+        "model": {**own["model"], "network": config["model"]["network"]},
+        "augment": own["augment"],
+        "kimg": own["kimg"],
+        "kimg_per_tick": own["kimg"] / 20,
+        "seed": own["seed"],
+        "num_images": own["num_images"],
+    }
+
+
+def validate(config: dict[str, Any]) -> None:
+    """Check what spans several keys; raises ConfigError with every problem, before any work."""
+    problems = [*_numbers(config), *_datasets(config), *_training(config), *_metrics(config)]
+    if problems:
+        raise ConfigError("the configuration cannot run:\n  " + "\n  ".join(problems))
+
+
+def _numbers(config: dict[str, Any]) -> list[str]:
+    problems = []
+    resolution = config["resolution"]
+    if not _is_int(resolution) or resolution < 8 or resolution & (resolution - 1):
+        problems.append(f"resolution={resolution}: use a power of two from 8, for example 64")
+    for key in ("kimg", "kimg_per_tick"):
+        if not _is_number(config[key]) or config[key] <= 0:
+            problems.append(f"{key}={config[key]}: use a number above 0")
+    if not _is_int(config["seed"]) or config["seed"] < 0:
+        problems.append(f"seed={config['seed']}: use a whole number from 0")
+    count = config["num_images"]
+    if count is not None and (not _is_int(count) or count < 1):
+        problems.append(f"num_images={count}: use a whole number from 1, or null for all images")
+    if not _is_number(config["held_out"]) or not 0 <= config["held_out"] < 1:
+        problems.append(f"held_out={config['held_out']}: use a share from 0 up to 1, such as 0.1")
+    return problems
+
+
+def _datasets(config: dict[str, Any]) -> list[str]:
+    problems = []
+    source, freeze = config["source"], config["freeze"]["_target_"].split(".")[-1]
+    if source["kind"] == "scratch" and freeze != "NoFreeze":
+        problems.append(
+            "source=scratch with a freeze strategy would freeze random weights: "
+            "use freeze=none, or name a source"
+        )
+    for role in ("source", "target"):
+        path = config[role].get("path")
+        if path is not None and not config[role].get("checkpoint"):
+            if not Path(path).expanduser().exists():
+                problems.append(f"{role}.path={path}: does not exist (seen from {Path.cwd()})")
+    return problems
+
+
+def _training(config: dict[str, Any]) -> list[str]:
+    plan = config["model"]["training"]
+    problems = []
+    for key in ("batch_size", "micro_batch", "r1_interval"):
+        value = plan[key]
+        if value is None and key == "micro_batch":
+            continue
+        if not _is_int(value) or value < 1:
+            problems.append(f"model.training.{key}={value}: use a whole number from 1")
+    group = config["model"]["network"].get("mbstd_group_size")
+    micro = plan["micro_batch"] or plan["batch_size"]
+    if group and _is_int(micro) and micro % min(group, micro):
+        problems.append(
+            f"model.training.micro_batch={micro} is not a multiple of "
+            f"model.network.mbstd_group_size={group}"
+        )
+    return problems
+
+
+def _metrics(config: dict[str, Any]) -> list[str]:
+    from stylegan_tl.metrics.protocol import Protocol
+
+    problems = []
+    metric = config["metric"]
+    for name in metric["names"]:
+        try:
+            extractor = Protocol.parse(name).extractor
+        except ValueError as error:
+            problems.append(f"metric.names: {error}")
+            continue
+        if extractor == "inception" and extractor not in metric["extractors"]:
+            problems.append(f"metric.names: {name} needs metric.extractors.inception.path")
+    if metric["best"] is not None and metric["best"] not in metric["names"]:
+        problems.append(f"metric.best={metric['best']} is not one of metric.names")
+    return problems
+
+
+def _config_dirs(argv: Sequence[str]) -> list[str]:
+    found = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config-dir", "-cd")]
+    return found + [a.partition("=")[2] for a in argv if a.startswith("--config-dir=")]
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,102 @@
+"""Load a source model into a built model, with a report of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stylegan_tl.source.portable import SourceError, SourceModel
+
+__all__ = ["LoadReport", "load_into", "load_network"]
+
+
+@dataclass
+class LoadReport:
+    """Where every tensor of one network came from; the last three must be empty or explained."""
+
+    network: str
+    taken_from: str
+    copied: list[str] = field(default_factory=list)
+    reinitialised: list[str] = field(default_factory=list)  # by declaration
+    missing: list[str] = field(default_factory=list)  # in the network, not in the source
+    unexpected: list[str] = field(default_factory=list)  # in the source, not in the network
+    mismatched: list[str] = field(default_factory=list)  # shapes differ
+
+    @property
+    def unexplained(self) -> list[str]:
+        """What makes the load an error."""
+        return self.missing + self.unexpected + self.mismatched
+
+    def __str__(self) -> str:
+        counts = (f"{len(getattr(self, k))} {k}" for k in ("copied", "reinitialised", "missing"))
+        rest = f"{len(self.unexpected)} unexpected, {len(self.mismatched)} shape-mismatched"
+        return f"{self.network} from {self.taken_from}: {', '.join(counts)}, {rest}"
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers and names; the copied ones as a count."""
+        return {**asdict(self), "copied": len(self.copied)}
+
+
+def load_into(
+    model: nn.Module, source: SourceModel, *, reinit: Sequence[str] = ()
+) -> dict[str, LoadReport]:
+    """Copy the source's G_ema into `model.G` and `model.G_ema`, its D into `model.D`.
+
+    `reinit`: dotted prefixes ('G.mapping.embed') that keep their fresh initialisation.
+    Raises SourceError, before anything is copied, when a tensor is left unexplained.
+    """
+    plan = {"G": "G_ema", "G_ema": "G_ema", "D": "D"}
+    reports = {
+        name: load_network(getattr(model, name), source.state(origin), name, origin, reinit, False)
+        for name, origin in plan.items()
+    }
+    wrong = [f"{r.network}: {what}" for r in reports.values() for what in r.unexplained]
+    if wrong:
+        more = f" and {len(wrong) - 12} more" if len(wrong) > 12 else ""
+        raise SourceError(
+            f"{source.path} does not fit the model:\n  "
+            + "\n  ".join(wrong[:12])
+            + more
+            + "\nuse the architecture that the source was trained with, or name what to "
+            "re-initialise"
+        )
+    for name, origin in plan.items():
+        load_network(getattr(model, name), source.state(origin), name, origin, reinit, True)
+    return reports
+
+
+@torch.no_grad()
+def load_network(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    name: str,
+    origin: str,
+    reinit: Sequence[str],
+    copy: bool,
+) -> LoadReport:
+    """Compare `state` with `network`, tensor by tensor, and copy what fits if asked to."""
+    report = LoadReport(name, origin)
+    own = network.state_dict()
+    for key, tensor in own.items():
+        if any(f"{name}.{key}".startswith(prefix) for prefix in reinit):
+            report.reinitialised.append(key)
+        elif key not in state:
+            report.missing.append(key)
+        elif state[key].shape != tensor.shape:
+            shapes = f"{tuple(state[key].shape)} in the source, {tuple(tensor.shape)} here"
+            report.mismatched.append(f"{key} {shapes}")
+        else:
+            report.copied.append(key)
+            if copy:
+                tensor.copy_(state[key])
+    known = set(own) | set(report.reinitialised)
+    report.unexpected = [
+        k
+        for k in state
+        if k not in known and not any(f"{name}.{k}".startswith(prefix) for prefix in reinit)
+    ]
+    return report

@@ -1,0 +1,157 @@
+"""The portable form of a model: one safetensors file, networks by name, the rest as JSON.
+
+`python -m stylegan_tl.source.portable RUN OUT --dtype float16` writes one from a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
+
+NETWORKS = ("G_ema", "D")  # a transfer starts from what the user saw: G is a copy of G_ema
+_FORMAT = "stylegan_tl.model/1"
+
+
+class SourceError(ValueError):
+    """A source model cannot be read or does not fit."""
+
+
+@dataclass
+class SourceModel:
+    """Weights and what is known of them: class path, network arguments, clock, lineage."""
+
+    model: str
+    network: dict[str, Any]
+    nimg: int
+    dataset: str
+    lineage: dict[str, Any]
+    tensors: dict[str, Tensor]  # 'G_ema.…' and 'D.…'
+    path: Path
+    sha256: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def state(self, network: str) -> dict[str, Tensor]:
+        """The state dict of 'G_ema' or 'D', names without the prefix."""
+        prefix = network + "."
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def record(self) -> dict[str, Any]:
+        """What a child run stores about its parent."""
+        return {
+            "name": self.dataset,
+            "file": self.path.name,
+            "sha256": self.sha256,
+            "kimg": self.nimg / 1000,
+            "model": self.model,
+            "network": self.network,
+            "lineage": self.lineage,
+            **self.extra,
+        }
+
+
+def read_model(path: Path) -> SourceModel:
+    """Read a run folder, a `.ckpt` of this project, or a portable `.safetensors`.
+
+    Nothing in the file is executed. Raises SourceError naming the file and what is wrong.
+    """
+    path = Path(path).expanduser()
+    path = path / "last.ckpt" if path.is_dir() else path
+    if not path.is_file():
+        raise SourceError(f"source.checkpoint: {path} does not exist")
+    read = _read_portable if path.suffix == ".safetensors" else _read_checkpoint
+    try:
+        return read(path)
+    except SourceError:
+        raise
+    except Exception as error:  # any damage a file can have ends in one clear line
+        raise SourceError(
+            f"source.checkpoint: {path} is not a model of this project "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})"
+        ) from error
+
+
+def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write G_ema and D with their description; atomic. Integer tensors keep their type."""
+    from safetensors.torch import save_file
+
+    meta = {
+        "model": model.model,
+        "network": model.network,
+        "nimg": model.nimg,
+        "dataset": model.dataset,
+        "lineage": model.lineage,
+        "extra": model.extra,
+    }
+    tensors = {
+        k: (v.to(dtype) if v.is_floating_point() else v).contiguous()
+        for k, v in model.tensors.items()
+    }
+    partial = out.with_name(out.name + ".part")
+    save_file(tensors, partial, metadata={"format": _FORMAT, "stylegan_tl": json.dumps(meta)})
+    os.replace(partial, out)
+
+
+def _read_portable(path: Path) -> SourceModel:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        if header.get("format") != _FORMAT:
+            raise SourceError(f"source.checkpoint: {path} has no {_FORMAT} header")
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    meta = json.loads(header["stylegan_tl"])
+    return SourceModel(**meta, tensors=tensors, path=path, sha256=_digest(path))
+
+
+def _read_checkpoint(path: Path) -> SourceModel:
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    own = checkpoint.get("stylegan_tl")
+    if own is None:
+        raise SourceError(
+            f"source.checkpoint: {path} was not written by this project; it has the keys "
+            f"{', '.join(sorted(map(str, checkpoint))[:8])}"
+        )
+    state = checkpoint["state_dict"]
+    return SourceModel(
+        model=own["model"],
+        network=checkpoint["hyper_parameters"]["network"],
+        nimg=own["nimg"],
+        dataset=own["lineage"].get("dataset", "unknown"),
+        lineage=own["lineage"],
+        tensors={k: v for k, v in state.items() if k.split(".")[0] in NETWORKS},
+        path=path,
+        sha256=_digest(path),
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run folder or .ckpt")
+    parser.add_argument("out", type=Path, help="the .safetensors to write")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    args = parser.parse_args()
+    write_portable(read_model(args.run), args.out, getattr(torch, args.dtype))
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,48 @@
+"""`python -m stylegan_tl.train source=… target=… freeze=…`: one trial, or a sweep with -m."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Compose the configuration and run it; heavy imports wait until there is work."""
+    import hydra
+
+    from stylegan_tl.config import conf_dir, register
+
+    register(sys.argv)
+    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")(_run)()
+
+
+def _run(cfg: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from stylegan_tl.config import ConfigError, validate
+    from stylegan_tl.errors import user_errors
+
+    with user_errors():
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise ConfigError("a value is needed for: " + ", ".join(f"{k}=…" for k in missing))
+        config = OmegaConf.to_container(cfg, resolve=True)
+        validate(config)
+        from stylegan_tl.trial_run import run_trial
+
+        hydra_cfg = HydraConfig.get()
+        groups = ("source", "target", "freeze", "model", "augment", "metric", "experiment")
+        choices = {k: hydra_cfg.runtime.choices.get(k) for k in groups}
+        code = run_trial(config, hydra_cfg.runtime.output_dir, choices=choices)
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
