@@ -1,0 +1,75 @@
+"""Batches for Lightning: infinite, in an order that is a function of (seed, nimg) alone."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from stylegan_tl.data.errors import DataError
+from stylegan_tl.data.packed import PackedDataset
+from stylegan_tl.data.sampler import Order, flips
+
+__all__ = ["Batches", "ImageData"]
+
+
+class ImageData(pl.LightningDataModule):
+    """Feeds `dataset[indices]` for ever, beginning at the module's `nimg`.
+
+    `batch_size` counts the images of one device; W devices read W × batch_size per step, each its
+    own part. A batch is `image` uint8 [B, 3, R, R], `label` float32 [B, label_dim] and `flip`
+    bool [B]; `to_float` turns it into floats on the device.
+    """
+
+    def __init__(
+        self,
+        dataset: PackedDataset,
+        indices: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        xflip: bool,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size}: expected at least 1")
+        self.dataset = dataset
+        self.indices = np.asarray(indices, np.int64)
+        self.order = Order(seed, len(self.indices))
+        self.batch_size, self.seed, self.xflip = batch_size, seed, xflip
+
+    def train_dataloader(self) -> "Batches":
+        """Batches of this process, from the position that the model has reached."""
+        if self.trainer is None:
+            return Batches(self, start=lambda: 0)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        model = self.trainer.lightning_module
+        return Batches(self, start=lambda: int(model.nimg), rank=rank, world=world)
+
+    def batch(self, start: int) -> dict[str, torch.Tensor]:
+        """The batch whose first image is at position `start`."""
+        chosen = self.indices[self.order(start, self.batch_size)]
+        flip = flips(self.seed, start, self.batch_size) & self.xflip
+        return {
+            "image": torch.from_numpy(self.dataset.images(chosen)),
+            "label": torch.from_numpy(self.dataset.labels(chosen)),
+            "flip": torch.from_numpy(flip),
+        }
+
+
+class Batches:
+    """The infinite loader of one process. `start` is asked when iteration begins, not before.
+
+    A plain iterable: to a memory map a `DataLoader` adds only copies, processes and warnings.
+    """
+
+    def __init__(
+        self, data: ImageData, *, start: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        self.data, self.start, self.rank, self.world = data, start, rank, world
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        position = self.start() + self.rank * self.data.batch_size
+        while True:
+            yield self.data.batch(position)
+            position += self.world * self.data.batch_size
