@@ -62,7 +62,9 @@ class FixedSamples:
 
     def __call__(self, model: AdversarialModel) -> np.ndarray:
         """Images of G_ema, uint8 [count, 3, R, R]."""
-        z = torch.randn(self.count, model.G.z_dim, generator=torch.Generator().manual_seed(self.seed))
+        z = torch.randn(
+            self.count, model.G.z_dim, generator=torch.Generator().manual_seed(self.seed)
+        )
         c = None if self.labels is None else torch.from_numpy(self.labels).to(model.device)
         parts = [
             model.sample(part.to(model.device), None if c is None else c[i : i + len(part)])
@@ -220,7 +222,7 @@ class Ticker(pl.Callback):
             "nimg": model.nimg,
             "s_per_kimg": pace,
             "seconds": self._seconds,
-            "eta_seconds": None if pace is None else pace * (self.budget - model.nimg) / 1000,
+            "eta_seconds": None if pace is None else pace * max(self.budget - model.nimg, 0) / 1000,
             **stats,
         }
         if model.augment is not None and hasattr(model.augment, "p"):

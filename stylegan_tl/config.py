@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ConfigError", "conf_dir", "pretrain_config", "readable", "register", "validate"]
+__all__ = [
+    "ConfigError",
+    "conf_dir",
+    "plain",
+    "pretrain_config",
+    "readable",
+    "register",
+    "validate",
+]
 
 _NOT_IN_NAMES = ("seed", "study", "trainer", "logger", "runs", "cache", "dry_run", "hydra")
 
@@ -60,9 +68,23 @@ def readable(overrides: Sequence[str]) -> str:
     for override in sorted(overrides):
         key, _, value = override.lstrip("+~").partition("=")
         if key.split(".")[0].split("/")[0] not in _NOT_IN_NAMES:
-            tail = value.rstrip("/").split("/")[-2:] if key.endswith(("path", "checkpoint")) else [value]
+            tail = (
+                value.rstrip("/").split("/")[-2:]
+                if key.endswith(("path", "checkpoint"))
+                else [value]
+            )
             kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
     return ",".join(kept)[:200] or "default"
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    """A composed configuration as a plain dictionary; ConfigError names every missing value."""
+    from omegaconf import OmegaConf
+
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError("a value is needed for: " + ", ".join(f"{k}=…" for k in missing))
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.metrics.evaluate import evaluate
+from stylegan_tl.metrics.features import load_extractor
+from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import load_into
 from stylegan_tl.source.obtain import find_source, obtain_source
@@ -33,7 +35,7 @@ from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 from stylegan_tl.study.trial import MetricsLog, Trial, check_same, commit, hardware, versions
 from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
 
-__all__ = ["open_target", "run_trial"]
+__all__ = ["evaluation_of", "open_target", "run_trial"]
 
 say = logging.getLogger("stylegan_tl").info
 
@@ -139,7 +141,7 @@ def _fit(
         kimg_per_tick=config["kimg_per_tick"],
         checkpoint=checkpoint,
         grid=grid,
-        evaluation=_evaluation(config, target, model),
+        evaluation=evaluation_of(config, target, model),
         every_ticks=config["metric"]["every_ticks"],
         sinks=[log.append, partial(_update, trial, folder), mirror.log, _say_tick],
         interrupt=interrupt,
@@ -256,18 +258,21 @@ def _samples(config: dict[str, Any], model: AdversarialModel, target: Target) ->
     return FixedSamples(count, config["grid"]["seed"], labels)
 
 
-def _evaluation(
+def evaluation_of(
     config: dict[str, Any], target: Target, model: AdversarialModel
 ) -> Evaluation | None:
+    """What measures `model` against the target by the metrics of `config`; None for none."""
     metric = config["metric"]
     if not metric["names"]:
         return None
+    used = {Protocol.parse(name).extractor for name in metric["names"]} - {None}
+    extractors = {name: load_extractor(name, **metric["extractors"].get(name, {})) for name in used}
     measure = partial(
         evaluate,
         metric["names"],
         reals=target.splits,
         cache=_cache(config) / "statistics",
-        extractors=metric["extractors"],
+        extractors={name: extractor.to(model.device) for name, extractor in extractors.items()},
     )
     labels = target.dataset.labels(target.train) if model.G.c_dim else None
     return Evaluation(measure, labels)
@@ -315,6 +320,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended.*")
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.13
             yield
     finally:
         logger.setLevel(level)
@@ -345,9 +352,7 @@ def _trial(
     return trial
 
 
-def _start_mirror(
-    mirror: WandbMirror, config: dict[str, Any], trial: Trial, folder: Path
-) -> None:
+def _start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, folder: Path) -> None:
     logger = config["logger"]
     source, target = config["source"]["name"], config["target"]["name"]
     mirror.start(
@@ -355,7 +360,9 @@ def _start_mirror(
         project=logger["project"],
         group=f"{source}->{target}",
         job_type="scratch" if config["source"]["kind"] == "scratch" else "transfer",
-        tags=[str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")],
+        tags=[
+            str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")
+        ],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
         id=run_id(trial.study, trial.name, trial.seed, trial.started, str(folder)),
         config=config,

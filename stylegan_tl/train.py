@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,20 +24,18 @@ def main() -> None:
 
 def _run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+    from hydra.types import RunMode
 
-    from stylegan_tl.config import ConfigError, validate
+    from stylegan_tl.config import plain, validate
     from stylegan_tl.errors import user_errors
 
-    with user_errors():
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        if missing:
-            raise ConfigError("a value is needed for: " + ", ".join(f"{k}=…" for k in missing))
-        config = OmegaConf.to_container(cfg, resolve=True)
+    hydra_cfg = HydraConfig.get()
+    alone = hydra_cfg.mode == RunMode.RUN  # in a sweep an error must not end the other trials
+    with user_errors() if alone else nullcontext():
+        config = plain(cfg)
         validate(config)
-        from stylegan_tl.trial_run import run_trial
+        from stylegan_tl.runner import run_trial
 
-        hydra_cfg = HydraConfig.get()
         groups = ("source", "target", "freeze", "model", "augment", "metric", "experiment")
         choices = {k: hydra_cfg.runtime.choices.get(k) for k in groups}
         code = run_trial(config, hydra_cfg.runtime.output_dir, choices=choices)

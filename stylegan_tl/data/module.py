@@ -6,6 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from stylegan_tl.data.device import to_float
 from stylegan_tl.data.errors import DataError
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.sampler import Order, flips
@@ -45,6 +46,12 @@ class ImageData(pl.LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         model = self.trainer.lightning_module
         return Batches(self, start=lambda: int(model.nimg), rank=rank, world=world)
+
+    def on_after_batch_transfer(
+        self, batch: dict[str, torch.Tensor], dataloader_idx: int
+    ) -> dict[str, torch.Tensor]:
+        """Mirror and convert on the device: `image` becomes float32 [B, 3, R, R] in [-1, 1]."""
+        return {"image": to_float(batch["image"], batch["flip"]), "label": batch["label"]}
 
     def batch(self, start: int) -> dict[str, torch.Tensor]:
         """The batch whose first image is at position `start`."""

@@ -32,6 +32,7 @@ __all__ = [
     "now",
     "versions",
     "write_atomic",
+    "write_lines",
 ]
 
 SCHEMA_VERSION = 1
@@ -42,6 +43,7 @@ _NOT_SCIENCE = frozenset(
     "hydra logger trainer launcher study experiment accelerator cache cache_dir device devices"
     " dry_run num_workers out output_dir run_dir runs_dir threads verbose workers".split()
 )
+_MEASURED = ("value", "stderr", "levels", "note", "seconds", "shared_seconds")  # not protocol
 _PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves
 
 
@@ -97,7 +99,7 @@ class Trial:
         record = _plain(record)
         name = record.pop("metric")
         at = {"kimg": _plain(kimg)}
-        at |= {k: record.pop(k) for k in ("value", "stderr", "seconds") if k in record}
+        at |= {k: record.pop(k) for k in _MEASURED if k in record}
         entry = self.metrics.setdefault(name, {"better": better, "protocol": record, "at": []})
         if entry["protocol"] != record:
             raise ValueError(
@@ -263,6 +265,15 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append `records` to a file of JSON lines in one write."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records)
+    with open(path, "ab", buffering=0) as file:
+        file.write(lines.encode())
+
+
 def _summarise(entry: dict[str, Any]) -> None:
     """Best and final of a metric's evaluations; an evaluation without a finite value is no best."""
     rows = sorted(entry["at"], key=lambda row: row["kimg"])
@@ -271,7 +282,7 @@ def _summarise(entry: dict[str, Any]) -> None:
     best = min(known, key=lambda row: sign * row["value"], default=None)
     entry["at"] = rows
     for name, row in (("best", best), ("final", rows[-1] if rows else None)):
-        entry[name] = None if row is None else {k: v for k, v in row.items() if k != "seconds"}
+        entry[name] = None if row is None else {k: v for k, v in row.items() if not k.endswith("seconds")}
 
 
 def _plain(value: Any, key: str = "record") -> Any:

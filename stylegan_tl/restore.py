@@ -1,0 +1,27 @@
+"""A trained model back from a file, ready to sample."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+from stylegan_tl.models.adversarial import AdversarialModel, Training
+from stylegan_tl.source.load import load_into
+from stylegan_tl.source.portable import SourceError, SourceModel, read_model
+
+__all__ = ["restore"]
+
+_MODELS = ("stylegan_tl.models.stylegan2.StyleGAN2", "stylegan_tl.models.dcgan.DCGAN")
+
+
+def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
+    """Rebuild the model that a run folder, `.ckpt` or `.safetensors` describes, in eval mode."""
+    source = read_model(Path(path))
+    if source.model not in _MODELS:
+        raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
+    module, _, name = source.model.rpartition(".")
+    model_class = getattr(import_module(module), name)
+    model = model_class(network=source.network, training=asdict(Training()))
+    load_into(model, source)
+    return model.eval(), source
