@@ -21,7 +21,7 @@ def order(seed: int, n: int, start: int, count: int) -> np.ndarray:
 def flips(seed: int, start: int, count: int) -> np.ndarray:
     """Whether the image at each position is mirrored (probability 1/2): bool [count]."""
     block, skip = divmod(start, 4)  # one Philox counter step gives four numbers
-    stream = np.random.Philox(key=[seed, _FLIP_STREAM], counter=block)
+    stream = np.random.Philox(key=np.array([seed, _FLIP_STREAM], np.uint64), counter=block)
     return (stream.random_raw(skip + count)[skip:] & 1).astype(bool)
 
 

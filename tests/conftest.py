@@ -1,0 +1,80 @@
+"""Tiny settings that every end-to-end test shares: 32 px, a few thousand weights, 24 images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+TINY = [
+    "resolution=32",
+    "kimg=0.032",
+    "kimg_per_tick=0.016",
+    "pretrain.kimg=0.016",
+    "metric=none",
+    "logger=none",
+    "target.size=24",
+    "grid.columns=2",
+    "grid.rows=1",
+]
+SMALL_NETWORKS = {
+    "stylegan2_small": [
+        "model.network.channel_base=256",
+        "model.network.channel_max=16",
+        "model.network.z_dim=8",
+        "model.network.w_dim=8",
+        "model.training.batch_size=4",
+        "model.training.r1_interval=2",
+        "model.pl_weight=2.0",
+        "model.pl_interval=2",
+        "pretrain.model.training.batch_size=4",
+    ],
+    "dcgan": [
+        "model.network.width=4",
+        "model.network.z_dim=8",
+        "model.training.batch_size=4",
+        "pretrain.model.training.batch_size=4",
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """One cache for all tests: data are packed once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(cache):
+    """Overrides of a run that takes seconds: `tiny_overrides(model, *more)`."""
+
+    def make(model: str = "stylegan2_small", *more: str, source: str = "rooms/bedroom") -> list[str]:
+        own = [f"model={model}", f"source={source}", f"cache={cache}"]
+        sizes = ["source.size=24"] if source not in ("scratch", "checkpoint") else []
+        return [*own, *TINY, *sizes, *SMALL_NETWORKS[model], *more]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """`compose(overrides) -> plain config`, as the train command composes it."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from stylegan_tl.config import conf_dir, plain, register
+
+    register()
+
+    def make(overrides: list[str], name: str = "train") -> dict:
+        with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+            cfg = hydra_compose(config_name=name, overrides=list(overrides))
+        return plain(cfg)
+
+    return make

@@ -1,0 +1,110 @@
+"""Every option composes and instantiates; the messages for mistakes name key and fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+
+from stylegan_tl.config import ConfigError, conf_dir, pretrain_config, readable, validate
+
+CONF = Path(conf_dir())
+DATASETS = sorted(
+    f.relative_to(CONF / "dataset").with_suffix("").as_posix()
+    for f in (CONF / "dataset").rglob("*.yaml")
+)
+NEEDS = {"folder", "zip", "nvidia", "packed"}
+
+
+def _options(group: str) -> list[str]:
+    return sorted(f.stem for f in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_dataset_is_a_source_and_a_target(compose, role: str, dataset: str) -> None:
+    extra = [f"{role}.path=somewhere"] if dataset in NEEDS else []
+    config = compose([f"{role}={dataset}", *extra])
+    assert config[role]["name"] == ("somewhere" if dataset in NEEDS else dataset)
+    assert ("checkpoint" in config[role]) == (role == "source")
+
+
+@pytest.mark.parametrize("group", ["freeze", "augment", "trainer", "logger", "metric"])
+def test_every_option_composes(compose, group: str) -> None:
+    for option in _options(group):
+        needs = (
+            ["metric.extractors.inception.path=x", "metric.extractors.inception.sha256=y"]
+            if option == "inception"
+            else []
+        )
+        config = compose([f"{group}={option}", *needs])
+        if config[group].get("_target_"):
+            instantiate(config[group])
+
+
+@pytest.mark.parametrize("option", _options("model"))
+def test_every_model_instantiates_on_no_device(compose, option: str) -> None:
+    import torch
+
+    config = compose([f"model={option}"])
+    with torch.device("meta"):
+        model = instantiate(config["model"], _convert_="all")
+    assert model.G.resolution == config["resolution"] == 64
+
+
+def test_paper256_has_the_published_number_of_parameters(compose) -> None:
+    import torch
+
+    config = compose(["model=stylegan2_paper256", "resolution=256"])
+    with torch.device("meta"):
+        model = instantiate(config["model"], _convert_="all")
+    count = [sum(p.numel() for p in net.parameters()) for net in (model.G, model.D)]
+    assert count == [24_767_458, 24_001_089]  # stylegan2-ada-pytorch, paper256
+
+
+def test_the_default_configuration_is_valid(compose) -> None:
+    config = compose([])
+    validate(config)
+    assert (config["source"]["name"], config["target"]["name"]) == ("rooms/bedroom", "rooms/kitchen")
+
+
+def test_all_mistakes_are_told_at_once(compose) -> None:
+    wrong = ["resolution=60", "kimg=0", "seed=-1", "num_images=0", "source=scratch", "held_out=1"]
+    wrong += ["freeze=freeze_d", "metric.names=[fid_train]", "target=folder", "target.path=/no/where"]
+    with pytest.raises(ConfigError) as caught:
+        validate(compose(wrong))
+    for key in ("resolution=60", "kimg=0", "seed=-1", "num_images=0", "held_out=1", "source=scratch",
+                "metric.names", "target.path=/no/where"):
+        assert key in str(caught.value)
+
+
+def test_a_missing_value_is_named(compose) -> None:
+    with pytest.raises(ConfigError, match="target.path=…"):
+        compose(["target=folder"])
+
+
+def test_pretraining_ignores_what_only_the_transfer_changes(compose) -> None:
+    plain = pretrain_config(compose([]))
+    changed = compose(["model.training.lr_G=1", "augment=ada", "seed=5", "num_images=10", "kimg=1"])
+    assert pretrain_config(changed) == plain
+
+
+def test_run_folders_are_readable_and_leave_out_what_is_not_science() -> None:
+    overrides = ["target=folder", "target.path=/a/b/my photos", "seed=3", "trainer=cpu", "kimg=2"]
+    assert readable(overrides) == "kimg=2,target.path=b-my-photos,target=folder"
+    assert readable(["logger=none"]) == "default"
+
+
+def test_options_of_a_config_dir_are_sources_and_targets(tmp_path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("kind: folder\nname: mine\npath: here\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "stylegan_tl.train", "--config-dir", str(tmp_path), "target=mine",
+         "--cfg", "job", "--package", "target"],
+        cwd=CONF.parent, capture_output=True, text=True, check=True,
+    )
+    assert "name: mine" in done.stdout
