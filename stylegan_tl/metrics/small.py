@@ -1,0 +1,77 @@
+"""The bundled small extractor: 216 features at 64 px, for quick runs and offline tests.
+
+Trained by `python -m stylegan_tl.metrics.train_small` on the procedural domains alone (no photograph
+was seen): it names the domain, and the kind and strength of a synthetic degradation (blur, noise,
+contrast, JPEG blocks, down-scaling, shuffled and lost patches, colour, checkerboards), so its
+features follow content, texture and sharpness. Its FID orders sets; its scale is its own and is
+never comparable with that of the 2015 Inception network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["BUNDLED", "SmallNetwork", "load_small"]
+
+BUNDLED = Path(__file__).with_name("small.safetensors")
+SIZE = 64
+
+
+class SmallNetwork(nn.Module):
+    """uint8 [N, 3, R, R] → 216 standardised features, float32.
+
+    Three stages at 32, 16 and 8 px; the features are the spatial means of each (24 + 64 + 128),
+    divided by their deviation over the clean procedural images.
+    """
+
+    num_features = 216
+    resize = "antialiased bilinear to 64 px"
+
+    def __init__(self, *, norm: bool = False) -> None:
+        super().__init__()
+        self.stage32 = nn.Sequential(Conv(3, 24, 5, 2, norm), Conv(24, 24, 3, 1, norm))
+        self.stage16 = nn.Sequential(Conv(24, 64, 3, 2, norm), Conv(64, 64, 3, 1, norm))
+        self.stage8 = nn.Sequential(Conv(64, 128, 3, 2, norm), Conv(128, 128, 3, 1, norm))
+        self.register_buffer("mean", torch.zeros(self.num_features))
+        self.register_buffer("scale", torch.ones(self.num_features))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of uint8 images."""
+        x = images.float()
+        if x.shape[-2:] != (SIZE, SIZE):
+            x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
+        return (self.features(x / 127.5 - 1) - self.mean) / self.scale
+
+    def features(self, x: Tensor) -> Tensor:
+        """Raw features [N, 216] of float images [N, 3, 64, 64] in [-1, 1]."""
+        fine = self.stage32(x.contiguous(memory_format=torch.channels_last))
+        middle = self.stage16(fine)
+        coarse = self.stage8(middle)
+        return torch.cat([stage.mean((2, 3)) for stage in (fine, middle, coarse)], 1)
+
+
+class Conv(nn.Module):
+    """Convolution and ReLU; batch normalisation between them only while training (`norm`)."""
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=not norm)
+        self.bn = nn.BatchNorm2d(width) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, C', H/stride, W/stride]."""
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+def load_small(path: str | Path | None = None) -> tuple[SmallNetwork, Path]:
+    """Read the bundled network, or another of its kind from `path`; also return where it lies."""
+    from safetensors.torch import load_file
+
+    path = BUNDLED if path is None else Path(path)
+    network = SmallNetwork()
+    network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return network.to(memory_format=torch.channels_last).eval(), path

@@ -1,0 +1,272 @@
+"""Pictures of a run: sample grids, before and after, their animation, a metric over kimg.
+
+Images are uint8 arrays [N, 3, R, R]. Every file is written whole or not at all.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, features
+
+from stylegan_tl.study.trial import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["animation", "before_after", "grid", "plot_metric", "save_grid"]
+
+_PAPER = (255, 255, 255)
+_INK = (31, 35, 40)
+_FAINT = (101, 109, 118)
+_BLUE, _GREY = "#2f6fb3", "#8a8f98"
+
+
+def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> Image.Image:
+    """Tile images row by row, `padding` white pixels between and around them.
+
+    Image i is pixel for pixel at row i // columns, column i % columns. By default the grid is about
+    a third wider than high.
+    """
+    images = _checked(images)
+    count, _, height, width = images.shape
+    columns = columns or min(count, math.ceil(math.sqrt(count * 4 / 3)))
+    rows = math.ceil(count / columns)
+    step_y, step_x = height + padding, width + padding
+    canvas = np.full((rows * step_y + padding, columns * step_x + padding, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // columns) * step_y + padding, (i % columns) * step_x + padding
+        canvas[y : y + height, x : x + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(canvas)
+
+
+def save_grid(
+    path: str | Path, images: np.ndarray, caption: str | None = None, columns: int | None = None
+) -> Image.Image:
+    """Write `grid(images)` as PNG, with `caption` in a strip above it, and return it."""
+    picture = grid(images, columns)
+    if caption:
+        picture = _captioned(picture, caption)
+    _save(path, picture)
+    return picture
+
+
+def before_after(
+    path: str | Path,
+    before: np.ndarray,
+    after: np.ndarray,
+    captions: tuple[str, str] = ("before", "after"),
+    columns: int | None = None,
+) -> Image.Image:
+    """Write two labelled blocks side by side; the same place in both shows the same z.
+
+    The tiles are enlarged by a whole factor until a block is about 400 pixels wide, so that
+    they stay sharp. ValueError if the two do not pair up.
+    """
+    before, after = _checked(before), _checked(after)
+    if before.shape != after.shape:
+        raise ValueError(
+            f"before {before.shape} and after {after.shape} must show the same latents at the "
+            "same resolution"
+        )
+    columns = columns or max(1, round(math.sqrt(len(before))))
+    scale = max(1, round(400 / (columns * before.shape[-1])))
+    blocks = [grid(_enlarged(images, scale), columns, padding=3) for images in (before, after)]
+    picture = _side_by_side(blocks, captions)
+    _save(path, picture)
+    return picture
+
+
+def animation(
+    path: str | Path, png_paths: Sequence[str | Path], ms: int = 350, hold_ms: int = 2500
+) -> Path:
+    """Write the pictures as one endless animation that rests `hold_ms` on the last.
+
+    WebP; GIF where Pillow was built without it, and then the suffix says so: the path written is
+    returned. Pictures narrower than 512 pixels are enlarged by a whole factor.
+    """
+    if not png_paths:
+        raise ValueError("animation: no pictures given, at least one is needed")
+    frames = _frames(png_paths)
+    durations = [ms] * (len(frames) - 1) + [hold_ms]
+    path = Path(path)
+    options: dict[str, Any] = {"quality": 90, "method": 4, "minimize_size": True}
+    if path.suffix.lower() != ".webp" or not features.check("webp"):
+        path, options = path.with_suffix(".gif"), {"disposal": 1}
+    _save(
+        path,
+        frames[0],
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations,
+        loop=0,
+        **options,
+    )
+    return path
+
+
+def plot_metric(
+    path: str | Path,
+    records: Sequence[Mapping[str, Any]],
+    metric: str,
+    baselines: Mapping[str, float] | None = None,
+    better: str = "min",
+) -> "Axes":
+    """Plot `metric` over kimg as PNG and return its axes.
+
+    `records` have `kimg` and `value` (those of another `metric`, and those without a value, are
+    passed over); `baselines` are named horizontal lines. ValueError if there is nothing to plot.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = _points(records, metric)
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)  # no pyplot: two runs in one process share no state
+    axes = figure.add_subplot()
+    _draw_curve(axes, points, better)
+    _draw_baselines(axes, baselines or {})
+    _dress(axes, metric, better)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomic(path, buffer.getvalue())
+    return axes
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise ValueError(
+            f"images must be uint8 [N, 3, R, R] with N > 0, got {images.dtype} {images.shape}"
+        )
+    return images
+
+
+def _enlarged(images: np.ndarray, scale: int) -> np.ndarray:
+    return images.repeat(scale, axis=2).repeat(scale, axis=3)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+    """`picture` under a strip with `caption`, in the largest type that fits its width."""
+    size = max(11, min(22, picture.width // 26))
+    while size > 8 and _font(size).getlength(caption) > picture.width - 8:
+        size -= 1
+    strip = round(size * 1.7)
+    canvas = Image.new("RGB", (picture.width, picture.height + strip), _PAPER)
+    canvas.paste(picture, (0, strip))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((4, strip // 2), caption, fill=_INK, font=_font(size), anchor="lm")
+    return canvas
+
+
+def _side_by_side(blocks: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    margin, gap, strip = 16, 44, 34
+    width, height = blocks[0].size
+    canvas = Image.new("RGB", (2 * width + gap + 2 * margin, height + strip + 2 * margin), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for i, (block, caption) in enumerate(zip(blocks, captions, strict=True)):
+        x = margin + i * (width + gap)
+        canvas.paste(block, (x, margin + strip))
+        size = 20
+        while size > 9 and _font(size).getlength(caption) > width - 6:
+            size -= 1
+        draw.text((x + 3, margin + strip // 2 - 3), caption, _INK, _font(size), anchor="lm")
+    _draw_arrow(draw, margin + width + gap // 2, margin + strip + height // 2)
+    return canvas
+
+
+def _draw_arrow(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    draw.line((x - 12, y, x + 6, y), fill=_FAINT, width=3)
+    draw.polygon([(x + 13, y), (x + 3, y - 7), (x + 3, y + 7)], fill=_FAINT)
+
+
+def _frames(paths: Sequence[str | Path]) -> list[Image.Image]:
+    frames = []
+    for path in paths:
+        with Image.open(path) as picture:
+            frame = picture.convert("RGB")
+        scale = math.ceil(512 / frame.width)
+        if scale > 1:
+            size = (frame.width * scale, frame.height * scale)
+            frame = frame.resize(size, Image.Resampling.NEAREST)
+        frames.append(frame)
+    largest = tuple(max(frame.size[i] for frame in frames) for i in (0, 1))
+    return [_padded(frame, largest) for frame in frames]
+
+
+def _padded(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if frame.size == size:
+        return frame
+    canvas = Image.new("RGB", size, _PAPER)
+    canvas.paste(frame, (0, 0))
+    return canvas
+
+
+def _save(path: str | Path, picture: Image.Image, **options: Any) -> None:
+    buffer = io.BytesIO()
+    kind = {".webp": "WEBP", ".gif": "GIF"}.get(Path(path).suffix.lower(), "PNG")
+    picture.save(buffer, format=kind, **options)
+    write_atomic(path, buffer.getvalue())
+
+
+def _points(records: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[float, float]]:
+    points = sorted(
+        (record["kimg"], record["value"])
+        for record in records
+        if record.get("metric", metric) == metric
+        and record.get("value") is not None
+        and math.isfinite(record["value"])
+    )
+    if not points:
+        raise ValueError(f"no finite value of {metric!r} to plot among {len(records)} records")
+    return points
+
+
+def _draw_curve(axes: "Axes", points: Sequence[tuple[float, float]], better: str) -> None:
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, color=_BLUE, linewidth=2, marker="o", markersize=5, clip_on=False, zorder=3)
+    choose = min if better == "min" else max
+    x, y = choose(points, key=lambda point: point[1])
+    axes.plot([x], [y], "o", markersize=10, markerfacecolor="none", color=_BLUE, zorder=4)
+    rightmost = x > (xs[0] + xs[-1]) / 2
+    axes.annotate(
+        f"best {y:.4g} at {x:.4g} kimg",
+        (x, y),
+        xytext=(-8 if rightmost else 8, 12 if better == "min" else -12),
+        textcoords="offset points",
+        ha="right" if rightmost else "left",
+        va="bottom" if better == "min" else "top",
+    )
+
+
+def _draw_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
+    for name, value in baselines.items():
+        axes.axhline(value, color=_GREY, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"{name} {value:.4g}",
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            color=_GREY,
+            fontsize=9,
+        )
+
+
+def _dress(axes: "Axes", metric: str, better: str) -> None:
+    axes.set_xlabel("real images shown to the discriminator (kimg)")
+    axes.set_ylabel(f"{metric} ({'lower' if better == 'min' else 'higher'} is better)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if axes.dataLim.y0 >= 0:
+        axes.set_ylim(bottom=0)
+    axes.margins(x=0.03)
