@@ -79,7 +79,8 @@ def _images(model: AdversarialModel, seeds: list[int], config: dict[str, Any], o
         part = seeds[start : start + 16]
         images = _sample(model, _latents(model, part), config)
         for seed, image in zip(part, images, strict=True):
-            paths.append(save_grid(out / f"seed{seed:06d}.png", image[None]))
+            paths.append(out / f"seed{seed:06d}.png")
+            save_grid(paths[-1], image[None], padding=0)
     return paths
 
 
@@ -87,7 +88,8 @@ def _grid(model: AdversarialModel, seeds: list[int], config: dict[str, Any], out
     from stylegan_tl.pictures import save_grid
 
     images = _sample(model, _latents(model, seeds), config)
-    return [save_grid(out / "grid.png", images, columns=min(config["columns"], len(seeds)))]
+    save_grid(out / "grid.png", images, columns=min(config["columns"], len(seeds)))
+    return [out / "grid.png"]
 
 
 def _truncation(
@@ -101,7 +103,8 @@ def _truncation(
     z = _latents(model, seeds)
     columns = [_sample(model, z, {**config, "truncation": psi}) for psi in _TRUNCATIONS]
     rows = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
-    return [save_grid(out / "truncation.png", rows, columns=len(_TRUNCATIONS))]
+    save_grid(out / "truncation.png", rows, columns=len(_TRUNCATIONS))
+    return [out / "truncation.png"]
 
 
 def _interpolation(
@@ -117,13 +120,12 @@ def _interpolation(
     z = _latents(model, seeds)
     steps = torch.linspace(0, 1, config["frames"] + 1)[:-1]
     images = _between(model, z, z.roll(-1, 0), steps, config)
-    folder = out / "frames"
-    frames = [
-        save_grid(folder / f"frame{i:05d}.png", image[None]) for i, image in enumerate(images)
-    ]
+    frames = [out / "frames" / f"frame{i:05d}.png" for i in range(len(images))]
+    for path, image in zip(frames, images, strict=True):
+        save_grid(path, image[None], padding=0)
     every = max(len(images) // 16, 1)
-    strip = save_grid(out / "interpolation.png", images[::every], columns=8)
-    return [strip, animation(out / "interpolation.webp", frames, ms=80)]
+    save_grid(out / "interpolation.png", images[::every], columns=8)
+    return [out / "interpolation.png", animation(out / "interpolation.webp", frames, ms=80)]
 
 
 def _between(model: AdversarialModel, a: Any, b: Any, steps: Any, config: dict) -> np.ndarray:

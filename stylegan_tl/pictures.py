@@ -44,10 +44,14 @@ def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> Im
 
 
 def save_grid(
-    path: str | Path, images: np.ndarray, caption: str | None = None, columns: int | None = None
+    path: str | Path,
+    images: np.ndarray,
+    caption: str | None = None,
+    columns: int | None = None,
+    padding: int = 2,
 ) -> Image.Image:
     """Write `grid(images)` as PNG, with `caption` in a strip above it, and return it."""
-    picture = grid(images, columns)
+    picture = grid(images, columns, padding)
     if caption:
         picture = _captioned(picture, caption)
     _save(path, picture)

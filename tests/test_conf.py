@@ -21,13 +21,14 @@ def _options(group: str) -> list[str]:
     return sorted(f.stem for f in (CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("role", ["source", "target"])
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_dataset_is_a_source_and_a_target(compose, role: str, dataset: str) -> None:
-    extra = [f"{role}.path=somewhere"] if dataset in NEEDS else []
-    config = compose([f"{role}={dataset}", *extra])
-    assert config[role]["name"] == ("somewhere" if dataset in NEEDS else dataset)
-    assert ("checkpoint" in config[role]) == (role == "source")
+def test_every_dataset_is_a_source_and_a_target(compose, dataset: str) -> None:
+    paths = ["source.path=somewhere", "target.path=somewhere"] if dataset in NEEDS else []
+    config = compose([f"source={dataset}", f"target={dataset}", *paths])
+    expected = "somewhere" if dataset in NEEDS else dataset
+    assert config["source"]["name"] == config["target"]["name"] == expected
+    assert config["source"].pop("checkpoint") is None
+    assert {**config["source"], "path": 0} == {**config["target"], "path": 0}
 
 
 @pytest.mark.parametrize("group", ["freeze", "augment", "trainer", "logger", "metric"])
