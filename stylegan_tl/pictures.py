@@ -22,18 +22,18 @@ __all__ = ["animation", "before_after", "grid", "plot_metric", "save_grid"]
 _PAPER = (255, 255, 255)
 _INK = (31, 35, 40)
 _FAINT = (101, 109, 118)
-_BLUE, _GREY = "#2f6fb3", "#8a8f98"
+_BLUE, _GREY = "#2f6fb3", "#6e7681"
 
 
 def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> Image.Image:
     """Tile images row by row, `padding` white pixels between and around them.
 
-    Image i is pixel for pixel at row i // columns, column i % columns. By default the grid is about
-    a third wider than high.
+    Image i is pixel for pixel at row i // columns, column i % columns. By default the grid is a
+    little wider than high and, where the count allows, without empty places.
     """
     images = _checked(images)
     count, _, height, width = images.shape
-    columns = columns or min(count, math.ceil(math.sqrt(count * 4 / 3)))
+    columns = columns or _default_columns(count)
     rows = math.ceil(count / columns)
     step_y, step_x = height + padding, width + padding
     canvas = np.full((rows * step_y + padding, columns * step_x + padding, 3), 255, np.uint8)
@@ -67,8 +67,8 @@ def before_after(
 ) -> Image.Image:
     """Write two labelled blocks side by side; the same place in both shows the same z.
 
-    The tiles are enlarged by a whole factor until a block is about 400 pixels wide, so that
-    they stay sharp. ValueError if the two do not pair up.
+    Tiles are enlarged by a whole factor until a block is about 500 pixels wide. ValueError if the
+    two do not pair up.
     """
     before, after = _checked(before), _checked(after)
     if before.shape != after.shape:
@@ -76,8 +76,8 @@ def before_after(
             f"before {before.shape} and after {after.shape} must show the same latents at the "
             "same resolution"
         )
-    columns = columns or max(1, round(math.sqrt(len(before))))
-    scale = max(1, round(400 / (columns * before.shape[-1])))
+    columns = columns or _default_columns(len(before), aspect=1.0)
+    scale = max(1, round(500 / (columns * before.shape[-1])))
     blocks = [grid(_enlarged(images, scale), columns, padding=3) for images in (before, after)]
     picture = _side_by_side(blocks, captions)
     _save(path, picture)
@@ -149,24 +149,47 @@ def _checked(images: np.ndarray) -> np.ndarray:
     return images
 
 
+def _default_columns(count: int, aspect: float = 4 / 3) -> int:
+    wanted = math.sqrt(count * aspect)
+    full = [c for c in range(1, count + 1) if count % c == 0 and wanted / 1.5 <= c <= wanted * 1.6]
+    return min(full, key=lambda c: abs(c - wanted), default=math.ceil(wanted))
+
+
 def _enlarged(images: np.ndarray, scale: int) -> np.ndarray:
-    return images.repeat(scale, axis=2).repeat(scale, axis=3)
+    """Each image on its own, so that no tile bleeds into its neighbour."""
+    if scale == 1:
+        return images
+    size = (images.shape[3] * scale, images.shape[2] * scale)
+    tiles = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
+    large = [np.asarray(tile.resize(size, Image.Resampling.LANCZOS)) for tile in tiles]
+    return np.stack(large).transpose(0, 3, 1, 2)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=size)
 
 
+def _fitting_font(text: str, width: float, largest: int, smallest: int) -> ImageFont.FreeTypeFont:
+    """The largest type in which `text` fits into `width` pixels."""
+    sizes = range(largest, smallest, -1)
+    return next((_font(s) for s in sizes if _font(s).getlength(text) <= width), _font(smallest))
+
+
+def _printable(text: str) -> str:
+    return text.replace("\u2192", "->")  # Pillow's own typeface has no arrow
+
+
 def _captioned(picture: Image.Image, caption: str) -> Image.Image:
-    """`picture` under a strip with `caption`, in the largest type that fits its width."""
-    size = max(11, min(22, picture.width // 26))
-    while size > 8 and _font(size).getlength(caption) > picture.width - 8:
-        size -= 1
-    strip = round(size * 1.7)
-    canvas = Image.new("RGB", (picture.width, picture.height + strip), _PAPER)
+    """`picture` under a strip with `caption`; wider than it if the caption needs that."""
+    caption = _printable(caption)
+    font = _fitting_font(
+        caption, picture.width - 8, largest=max(13, picture.width // 26), smallest=13
+    )
+    strip = round(font.size * 1.7)
+    width = max(picture.width, math.ceil(font.getlength(caption)) + 8)
+    canvas = Image.new("RGB", (width, picture.height + strip), _PAPER)
     canvas.paste(picture, (0, strip))
-    draw = ImageDraw.Draw(canvas)
-    draw.text((4, strip // 2), caption, fill=_INK, font=_font(size), anchor="lm")
+    ImageDraw.Draw(canvas).text((4, strip // 2), caption, _INK, font, anchor="lm")
     return canvas
 
 
@@ -178,10 +201,9 @@ def _side_by_side(blocks: Sequence[Image.Image], captions: Sequence[str]) -> Ima
     for i, (block, caption) in enumerate(zip(blocks, captions, strict=True)):
         x = margin + i * (width + gap)
         canvas.paste(block, (x, margin + strip))
-        size = 20
-        while size > 9 and _font(size).getlength(caption) > width - 6:
-            size -= 1
-        draw.text((x + 3, margin + strip // 2 - 3), caption, _INK, _font(size), anchor="lm")
+        caption = _printable(caption)
+        font = _fitting_font(caption, width - 6, largest=20, smallest=9)
+        draw.text((x + 3, margin + strip // 2 - 3), caption, _INK, font, anchor="lm")
     _draw_arrow(draw, margin + width + gap // 2, margin + strip + height // 2)
     return canvas
 
@@ -199,7 +221,7 @@ def _frames(paths: Sequence[str | Path]) -> list[Image.Image]:
         scale = math.ceil(512 / frame.width)
         if scale > 1:
             size = (frame.width * scale, frame.height * scale)
-            frame = frame.resize(size, Image.Resampling.NEAREST)
+            frame = frame.resize(size, Image.Resampling.LANCZOS)
         frames.append(frame)
     largest = tuple(max(frame.size[i] for frame in frames) for i in (0, 1))
     return [_padded(frame, largest) for frame in frames]
@@ -239,15 +261,7 @@ def _draw_curve(axes: "Axes", points: Sequence[tuple[float, float]], better: str
     choose = min if better == "min" else max
     x, y = choose(points, key=lambda point: point[1])
     axes.plot([x], [y], "o", markersize=10, markerfacecolor="none", color=_BLUE, zorder=4)
-    rightmost = x > (xs[0] + xs[-1]) / 2
-    axes.annotate(
-        f"best {y:.4g} at {x:.4g} kimg",
-        (x, y),
-        xytext=(-8 if rightmost else 8, 12 if better == "min" else -12),
-        textcoords="offset points",
-        ha="right" if rightmost else "left",
-        va="bottom" if better == "min" else "top",
-    )
+    axes.set_title(f"best {y:.4g} at {x:.4g} kimg", loc="left", color=_BLUE, fontsize=11)
 
 
 def _draw_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
