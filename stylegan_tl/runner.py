@@ -161,7 +161,7 @@ def _fit(
         trial.save(folder / "trial.json")
         say(f"interrupted at {model.nimg / 1000:g} kimg; the same command resumes. {folder}")
         return interrupt.exit_code
-    _finish(config, folder, trial, log, before, samples(model), mirror)
+    _finish(config, folder, trial, before, samples(model), mirror)
     return 0
 
 
@@ -364,7 +364,7 @@ def _start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, fol
             str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")
         ],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
-        id=run_id(trial.study, trial.name, trial.seed, trial.started, str(folder)),
+        id=run_id(trial.study, trial.name, trial.seed, trial.started),
         config=config,
         mode=resolve_mode(logger["mode"]),
     )
@@ -431,7 +431,6 @@ def _finish(
     config: dict[str, Any],
     folder: Path,
     trial: Trial,
-    log: MetricsLog,
     before: np.ndarray,
     after: np.ndarray,
     mirror: WandbMirror,
@@ -445,9 +444,8 @@ def _finish(
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name
-    rows = log.read()
     for name in config["metric"]["names"]:
-        pictures.plot_metric(folder / f"{name}.png", rows, name)
+        pictures.plot_metric(folder / f"{name}.png", trial.metrics[name]["at"], name)
         files[name] = f"{name}.png"
     if mirror.path is not None:
         files["wandb"] = str(Path(mirror.path).relative_to(folder))
