@@ -177,4 +177,5 @@ def _facets(studio: Studio, draw: Draws, size: int) -> Canvas:
             a, b, c, d = nodes[j][i], nodes[j][i + 1], nodes[j + 1][i + 1], nodes[j + 1][i]
             for corners in ([a, b, c], [a, c, d]) if (i + j) % 2 else ([a, b, d], [b, c, d]):
                 canvas.polygon(corners, scale(draw.pick(studio.palette[:4]), draw.uniform(0.6, 1.15)))
+    canvas.brush(studio, 0.04, 0.12)
     return canvas

@@ -21,8 +21,8 @@ __all__ = ["furnish"]
 def furnish(room: Room, draw: Draws) -> None:
     """Put a bedroom's furniture into the room."""
     wide = draw.uniform(1.4, 1.9) if draw.chance(0.8) else draw.uniform(0.95, 1.1)
-    facing = draw.pick(("front", "front", "front", "right", "left"))
-    frame = wall_place(room, draw, facing, wide / 2 + 0.65, 0.0)
+    frame = _place(room, draw, wide)
+    facing = frame.facing
     length = draw.uniform(1.95, 2.15)
     if draw.chance(0.6):
         reach = draw.uniform(0.3, 0.7)
@@ -32,6 +32,16 @@ def furnish(room: Room, draw: Draws) -> None:
     if draw.chance(0.75) and room.free(facing, *_world(frame, wide / 2)):
         picture(frame, draw, room.palette, (-0.45 * wide, 0.45 * wide), 1.45)
     _extras(room, draw, facing)
+
+
+def _place(room: Room, draw: Draws, wide: float) -> Frame:
+    # Along a side wall only where the pillows come into view.
+    facing, out = draw.pick(("front", "front", "right", "left")), draw.uniform(0.55, 0.9)
+    if facing != "front":
+        frame = room.wall(facing, room.depth - wide / 2 - out)
+        if room.off_centre(frame.point(0.0, 0.25, 0.6)) < 0.85:
+            return frame
+    return wall_place(room, draw, "front", wide / 2 + 0.65, 0.0)
 
 
 def _world(frame: Frame, half: float) -> tuple[float, float]:
@@ -116,16 +126,19 @@ def _nightstands(room: Room, draw: Draws, frame: Frame, wide: float) -> None:
 
 
 def _extras(room: Room, draw: Draws, facing: str) -> None:
-    other = draw.pick([side for side in ("right", "left") if side != facing])
+    other = draw.pick(("right", "left")) if facing == "front" else "front"
     frame = wall_place(room, draw, other, 0.75, 0.25)
+    if facing != "front":
+        away = 1.0 if facing == "right" else 0.0
+        frame = room.wall("front", room.width / 2 + (2 * away - 1) * (room.width / 2 - 0.75))
     free = room.free(other, *_world(frame, 0.7))
     kind = draw.unit()
     colour = draw.pick((room.palette.wood, room.palette.second_wood))
-    if kind < 0.4 and free and facing == "front":
+    if kind < 0.4 and free:
         wardrobe(frame, (-0.65, 0.65), 0.55, draw.uniform(1.95, 2.2), colour, draw.integer(2, 3))
-    elif kind < 0.75 and facing == "front":
+    elif kind < 0.8:
         chest(frame, (-0.55, 0.55), 0.45, draw.uniform(0.75, 0.9), colour, 2, 3)
         if free:
             picture(frame, draw, room.palette, (-0.4, 0.4), 1.2)
-    elif kind < 0.85:
+    elif kind < 0.9:
         plant(frame, draw, 0.3, draw.uniform(0.8, 1.2))

@@ -28,7 +28,8 @@ def wall_place(room: Room, draw: Draws, facing: str, half: float, margin: float)
     length = room.width if facing == "front" else room.depth
     low = half + margin if facing == "front" else length - 2.7 + half
     high = length - half - margin
-    return room.wall(facing, draw.uniform(min(low, high), high) if low < high else (low + high) / 2)
+    frames = [room.wall(facing, draw.uniform(min(low, high), high)) for _ in range(4)]
+    return min(frames, key=lambda frame: max(0.55, room.off_centre(frame.point(0.0, 0.3, 1.0))))
 
 
 def rug(frame: Frame, draw: Draws, room: Room, s: Span, t: Span) -> None:

@@ -211,7 +211,8 @@ def _clutter(frame: Frame, draw: Draws, span: tuple[float, float], stove: float 
             frame.scene.prism((x, z), (_COUNTER, _COUNTER + tall), (0.07, 0.05), colour)
         elif kind < 0.75:
             frame.scene.prism((x, z), (_COUNTER, _COUNTER + 0.08), (0.08, 0.14), (0.9, 0.88, 0.84))
-            frame.scene.ball((x, _COUNTER + 0.12, z), 0.09, colour)
+            fruit = hsv(draw.pick((0.01, 0.08, 0.13, 0.25)), 0.8, 0.85)
+            frame.scene.ball((x, _COUNTER + 0.12, z), 0.09, fruit)
         else:
             frame.box((at - 0.12, at + 0.12), (0.12, 0.34), (_COUNTER, _COUNTER + 0.22), colour)
 

@@ -68,7 +68,10 @@ def _clouds(canvas: Canvas, studio: Studio, draw: Draws, colour: Colour) -> None
 def _sun(canvas: Canvas, draw: Draws, horizon: float, glow: Colour) -> None:
     at = (draw.uniform(-0.75, 0.75), horizon - draw.uniform(0.1, 0.6))
     radius = draw.uniform(0.07, 0.14)
-    colour = draw.pick(((1.0, 0.96, 0.75), (1.0, 0.85, 0.45), (1.0, 0.55, 0.3)))
+    night = glow[0] < 0.5
+    colour = draw.pick(((1.0, 0.96, 0.75), (1.0, 0.85, 0.45), (1.0, 0.96, 0.80) if night else (1.0, 0.55, 0.3)))
+    colour = (1.0, 0.97, 0.84) if night else colour
+    canvas.focus(at, (1.3 * radius, 1.3 * radius))
     canvas.ellipse(at, (4 * radius, 4 * radius), mix(glow, colour, 0.7), 1.0, 0.0, 0.8)
     canvas.ellipse(at, (radius, radius), colour)
 

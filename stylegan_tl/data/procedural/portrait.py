@@ -105,7 +105,7 @@ def _hair_behind(canvas: Canvas, head: Head, style: str) -> None:
     if style != "bald":
         centre = (head.x, head.y - 0.14 * size)
         canvas.globe(centre, (0.88 * size, 1.02 * size), head.hair, dark, head.light)
-    canvas.focus((head.x, head.y), (0.95 * size, 1.15 * size))
+    canvas.focus((head.x, head.y + 0.2 * size), (1.25 * size, 1.6 * size))
 
 
 def _hair_front(canvas: Canvas, head: Head, draw: Draws, style: str, cloth: Colour) -> None:

@@ -34,13 +34,14 @@ def paint(studio: Studio, draw: Draws, size: int) -> np.ndarray:
     neck(canvas, head, 1.75)
     shoulders(canvas, head, cloth, scale(cloth, 0.35), draw.uniform(0.70, 0.85))
     _neckline(canvas, head, draw, cloth)
+    canvas.focus((head.x, head.y + 0.9 * head.size), (1.2 * head.size, 1.5 * head.size))
     face(canvas, head, draw.uniform(0.0, 0.6), draw.uniform(0.7, 0.9))
     _headdress(canvas, head, draw, style, cloth)
     if draw.chance(0.4):
         _hands(canvas, head)
     canvas.brush(studio, 0.022, 0.07, 0.1)
     _crackle(canvas, studio, draw)
-    canvas.finish(studio, (0.84, 0.66, 0.36), draw.uniform(0.5, 0.85), 0.42)
+    canvas.finish(studio, (0.84, 0.66, 0.36), draw.uniform(0.40, 0.75), 0.36)
     return canvas.rgb
 
 
@@ -145,9 +146,9 @@ def _neckline(canvas: Canvas, head: Head, draw: Draws, cloth: Colour) -> None:
     kind = draw.unit()
     tone = mix(head.skin, head.shade, 0.22)
     if kind < 0.5:
-        half = 0.62 * size
-        canvas.polygon([(x - half, y - 0.05 * size), (x + half, y - 0.05 * size), (x + half, y + 0.5 * size), (x - half, y + 0.5 * size)], tone)
-        canvas.polygon([(x - half, y + 0.46 * size), (x + half, y + 0.46 * size), (x + half, y + 0.56 * size), (x - half, y + 0.56 * size)], _GOLD)
+        half, low = 0.66 * size, y + 0.36 * size
+        _band(canvas, (x, y - 0.24 * size, low), (0.34 * size, half), tone)
+        _band(canvas, (x, low, low + 0.09 * size), (half, half), mix(_GOLD, cloth, 0.35))
     elif kind < 0.75:
         canvas.ellipse((x, y), (0.60 * size, 0.42 * size), (0.88, 0.85, 0.76))
         canvas.ellipse((x, y - 0.06 * size), (0.50 * size, 0.36 * size), tone)
@@ -155,7 +156,12 @@ def _neckline(canvas: Canvas, head: Head, draw: Draws, cloth: Colour) -> None:
         canvas.ellipse((x, y - 0.08 * size), (0.52 * size, 0.20 * size), (0.90, 0.88, 0.82), 0.1)
         canvas.ellipse((x, y - 0.12 * size), (0.36 * size, 0.13 * size), scale(cloth, 0.4))
     if draw.chance(0.4):
-        canvas.ellipse((x, y + 0.40 * size), (0.07 * size, 0.09 * size), _GOLD)
+        canvas.ellipse((x, y + 0.62 * size), (0.07 * size, 0.09 * size), _GOLD)
+
+
+def _band(canvas: Canvas, levels: tuple, halves: tuple[float, float], colour: Colour) -> None:
+    x, top, bottom = levels
+    canvas.polygon([(x - halves[0], top), (x + halves[0], top), (x + halves[1], bottom), (x - halves[1], bottom)], colour)
 
 
 def _hands(canvas: Canvas, head: Head) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stylegan_tl.data.procedural.draws import Colour, Draws, hsv, mix, scale
-from stylegan_tl.data.procedural.scene import PLAIN, Camera, Face, Frame, Scene, Texture
+from stylegan_tl.data.procedural.draws import Colour, Draws, dye, hsv, mix, scale
+from stylegan_tl.data.procedural.scene import PLAIN, Camera, Face, Frame, Point, Scene, Texture
 from stylegan_tl.data.procedural.shade import Light, Shell, Sun
 
 __all__ = ["Palette", "Room", "Window", "draw_room"]
@@ -72,6 +72,13 @@ class Room:
             return Frame(self.scene, 0.0, along, facing)
         return Frame(self.scene, self.width, along, facing)
 
+    def off_centre(self, point: Point) -> float:
+        """How far from the middle of the picture a point is seen, sideways; 1 is the edge."""
+        x, z = point[0] - self.scene.camera.position[0], point[2] - self.scene.camera.position[2]
+        camera = self.scene.camera
+        right, forward = camera.cos_yaw * x - camera.sin_yaw * z, camera.sin_yaw * x + camera.cos_yaw * z
+        return abs(right / max(forward, 0.1)) * camera.focal
+
     def free(self, facing: str, low: float, high: float) -> bool:
         """Whether no window of that wall overlaps [low, high]."""
         return all(
@@ -118,9 +125,9 @@ def _palette(draw: Draws) -> Palette:
     else:
         wall = hsv(hue, draw.uniform(0.00, 0.08), draw.uniform(0.50, 0.85))
     other = hue + draw.pick((0.0, 0.5, 0.33, 0.67, 0.08)) + draw.uniform(-0.04, 0.04)
-    cloth = hsv(other, draw.uniform(0.10, 0.75), draw.uniform(0.35, 0.90))
-    second = hsv(other + draw.uniform(-0.1, 0.1), draw.uniform(0.05, 0.5), draw.uniform(0.5, 0.95))
-    accent = hsv(draw.unit(), draw.uniform(0.55, 0.90), draw.uniform(0.55, 0.90))
+    cloth = dye(draw, other, (0.10, 0.72), (0.38, 0.88))
+    second = dye(draw, other + draw.uniform(-0.1, 0.1), (0.05, 0.45), (0.55, 0.95))
+    accent = dye(draw, draw.unit(), (0.50, 0.85), (0.55, 0.88))
     wood, second_wood = draw.pick(_WOODS), draw.pick((*_WOODS, _WHITE, (0.20, 0.19, 0.19)))
     metal = draw.pick(((0.72, 0.73, 0.75), (0.72, 0.73, 0.75), (0.18, 0.18, 0.19), (0.76, 0.6, 0.34)))
     ceiling = mix(_WHITE, wall, draw.uniform(0.0, 0.25))

@@ -14,12 +14,16 @@ import numpy as np
 
 from stylegan_tl.data.procedural.draws import Colour
 
-__all__ = ["PLAIN", "Camera", "Face", "Frame", "Scene", "Texture"]
+__all__ = ["PLAIN", "Camera", "Face", "Frame", "Point", "Scene", "Texture"]
 
-_NEAR = 0.08
 _SIDES = 12
 _RING = tuple(
     (round(math.cos(2 * math.pi * k / _SIDES), 9), round(math.sin(2 * math.pi * k / _SIDES), 9))
+    for k in range(_SIDES)
+)
+_INNER = 0.9659258  # the distance of a side of the unit ring from its centre
+_MIDDLES = tuple(
+    (round(math.cos(math.pi * (2 * k + 1) / _SIDES), 9), round(math.sin(math.pi * (2 * k + 1) / _SIDES), 9))
     for k in range(_SIDES)
 )
 Point = tuple[float, float, float]
@@ -142,8 +146,8 @@ class Scene:
     def solid(self, faces: list[Face]) -> _Part:
         """Any convex solid from its faces; the faces turned away are dropped."""
         points = [corner for face in faces for corner in face.corners]
-        low = tuple(min(point[k] for point in points) for k in range(3))
-        high = tuple(max(point[k] for point in points) for k in range(3))
+        columns = tuple(zip(*points))  # noqa: B905
+        low, high = tuple(map(min, columns)), tuple(map(max, columns))
         part = _Part(low, high, [face for face in faces if self._faces_viewer(face)])  # type: ignore[arg-type]
         self.parts.append(part)
         return part
@@ -160,19 +164,23 @@ class Scene:
     ) -> _Part:
         """An upright twelve-sided cone stump: lamp shades, pots, round tables, legs."""
         (cx, cz), (y0, y1), (r0, r1) = centre, levels, radii
+        eye = self.camera.position
         below = [(cx + r0 * c, y0, cz + r0 * s) for c, s in _RING]
         above = [(cx + r1 * c, y1, cz + r1 * s) for c, s in _RING]
         lean = (r0 - r1) / (y1 - y0)
         length = math.sqrt(1 + lean * lean)
-        faces = []
-        for k in range(_SIDES):
-            n = (k + 1) % _SIDES
-            c, s = (_RING[k][0] + _RING[n][0]) / 1.9318516, (_RING[k][1] + _RING[n][1]) / 1.9318516
-            quad = [below[k], below[n], above[n], above[k]]
-            faces.append(Face(quad, (c / length, lean / length, s / length), colour, texture, glow))
-        faces.append(Face(above, (0.0, 1.0, 0.0), cap or colour, PLAIN, glow))
-        faces.append(Face(below, (0.0, -1.0, 0.0), colour, PLAIN, glow))
-        return self.solid(faces)
+        dx, dy, dz = eye[0] - cx, eye[1] - y0, eye[2] - cz
+        part = self._part((cx, y0, cz), max(r0, r1), y1)
+        for k, (c, s) in enumerate(_MIDDLES):
+            if c * dx + lean * dy + s * dz > r0 * _INNER:
+                quad = [below[k], below[k - 11], above[k - 11], above[k]]
+                normal = (c / length, lean / length, s / length)
+                part.faces.append(Face(quad, normal, colour, texture, glow))
+        if eye[1] > y1:
+            part.faces.append(Face(above, (0.0, 1.0, 0.0), cap or colour, PLAIN, glow))
+        elif eye[1] < y0:
+            part.faces.append(Face(below, (0.0, -1.0, 0.0), colour, PLAIN, glow))
+        return part
 
     def ball(self, centre: Point, radius: float, colour: Colour, glow: float = 0.0) -> _Part:
         """A sphere, drawn as a disc towards the viewer with the normals of a sphere."""
@@ -183,19 +191,24 @@ class Scene:
         ]
         normal = (-self.camera.sin_yaw, 0.0, -self.camera.cos_yaw)
         face = Face(disc, normal, colour, PLAIN, glow, (x, y, z, radius))
-        part = _Part(
-            (x - radius, y - radius, z - radius), (x + radius, y + radius, z + radius), [face]
-        )
-        self.parts.append(part)
+        part = self._part((x, y - radius, z), radius, y + radius)
+        part.faces.append(face)
         return part
 
     def occlude(self, low: Point, high: Point) -> None:
         """Let the box [low, high] darken the floor and the walls beside it."""
         self.occluders.append((low, high))
 
+    def _part(self, foot: Point, radius: float, top: float) -> _Part:
+        x, y, z = foot
+        part = _Part((x - radius, y, z - radius), (x + radius, top, z + radius))
+        self.parts.append(part)
+        return part
+
     def _faces_viewer(self, face: Face) -> bool:
-        eye, corner, normal = self.camera.position, face.corners[0], face.normal
-        return sum((eye[k] - corner[k]) * normal[k] for k in range(3)) > 0
+        (ex, ey, ez), (x, y, z) = self.camera.position, face.corners[0]
+        nx, ny, nz = face.normal
+        return (ex - x) * nx + (ey - y) * ny + (ez - z) * nz > 0
 
 
 @dataclass(frozen=True)
