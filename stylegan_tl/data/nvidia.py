@@ -6,7 +6,6 @@ Folders in it only cut the listing into pieces. Written here as stored (not defl
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.readers import Entry, FolderReader, Label, Listing
 from stylegan_tl.data.zips import ZipReader
 
-__all__ = ["NvidiaReader", "write_nvidia_zip"]
+__all__ = ["NvidiaReader", "fingerprint_of", "write_nvidia_zip"]
 
 _LABELS = "dataset.json"
 
@@ -74,8 +73,15 @@ def write_nvidia_zip(data: PackedDataset, file: Path, tick: Callable[[int], None
             tick(index + 1)
         archive.writestr(zipfile.ZipInfo(_LABELS), json.dumps({"labels": rows}))
         archive.comment = str(data.meta.get("fingerprint", "")).encode()
-    with open(file, "rb") as handle:
-        os.fsync(handle.fileno())
+
+
+def fingerprint_of(file: Path) -> str | None:
+    """The fingerprint that `write_nvidia_zip` left in the zip's comment, or None."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.comment.decode("ascii", "replace") or None
+    except (zipfile.BadZipFile, OSError):
+        return None
 
 
 def _png(data: PackedDataset, index: int) -> bytes:

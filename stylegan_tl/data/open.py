@@ -28,7 +28,7 @@ from stylegan_tl.data.readers import (
 from stylegan_tl.data.sources import Files, Rendered, Source
 from stylegan_tl.data.zips import ZipReader
 
-__all__ = ["KINDS", "open_dataset", "read_report", "source_of"]
+__all__ = ["KINDS", "kind_of", "open_dataset", "read_report", "source_of"]
 
 _FILES = frozenset({"kind", "name", "path", "crop", "filter", "labels"})
 KINDS = {
@@ -37,7 +37,7 @@ KINDS = {
     "zip": _FILES | {"subfolder"},
     "nvidia": _FILES,
     "lmdb": _FILES,
-    "packed": frozenset({"kind", "name", "path"}),
+    "packed": _FILES,
 }
 
 
@@ -84,6 +84,17 @@ def source_of(
         "resolution": resolution,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def kind_of(path: Path, subfolder: str | None = None) -> str:
+    """How `path` would be read, told by what is there."""
+    if not path.exists():
+        raise DataError(f"path={path}: no such file or folder")
+    if path.is_dir():
+        signs = {"meta.json": "packed", "data.mdb": "lmdb", "dataset.json": "nvidia"}
+        return next((kind for name, kind in signs.items() if (path / name).is_file()), "folder")
+    labelled = ZipReader(path).read_text("dataset.json") is not None
+    return "nvidia" if labelled and not subfolder else "zip"
 
 
 def read_report(data: PackedDataset) -> Report:
@@ -178,6 +189,8 @@ def _list(spec: dict[str, Any], reader: Reader) -> Listing:
 
 
 def _open_packed(spec: dict[str, Any], resolution: int) -> PackedDataset:
+    if fixed := sorted(set(spec) - {"kind", "name", "path"}):
+        raise DataError(f"{', '.join(fixed)}: fixed when packed data is prepared, remove it here")
     data = PackedDataset(Path(spec["path"]).expanduser())
     if data.resolution != resolution:
         raise DataError(
@@ -195,7 +208,7 @@ def _default_name(spec: dict[str, Any]) -> str:
 
 
 def _folder_name(meta: dict[str, Any]) -> str:
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", meta["name"]).strip("-")[:40]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", meta["name"])[-40:].strip("-")
     return f"{readable}-{meta['resolution']}-{meta['fingerprint'][:16]}"
 
 

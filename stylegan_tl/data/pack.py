@@ -4,13 +4,16 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +32,10 @@ from stylegan_tl.data.packed import (
 from stylegan_tl.data.readers import Label, Skip
 from stylegan_tl.data.sources import Chunk, Source
 
-__all__ = ["Report", "locked", "pack"]
+__all__ = ["Report", "locked", "pack", "replacing"]
 
-_CHUNK = 32  # images per task
-_INLINE = 48  # fewer images than this are packed here: starting processes takes longer
+_CHUNK = 16  # images per task
+_ALONE_SECONDS = 0.3  # work that ends sooner is not worth starting processes for
 
 
 @dataclass
@@ -49,12 +52,12 @@ class Report:
         """One line for people."""
         said = [f"{self.kept} images"]
         if self.duplicates:
-            said.append(f"{len(self.duplicates)} duplicates dropped")
+            said.append(f"{len(self.duplicates)} dropped as duplicates")
         if self.skipped:
             first = self.skipped[0]
-            said.append(f"{len(self.skipped)} files skipped (e.g. {first.file}: {first.reason})")
+            said.append(f"{len(self.skipped)} skipped (e.g. {first.file}: {first.reason})")
         if self.enlarged:
-            said.append(f"{self.enlarged} smaller than asked were enlarged")
+            said.append(f"{self.enlarged} enlarged: they were smaller")
         return "; ".join(said)
 
     @staticmethod
@@ -110,8 +113,11 @@ def pack(
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep other processes from packing to `out`; says so when it has to wait."""
+def locked(out: Path, *, keep: bool = True) -> Iterator[None]:
+    """Keep other processes from making `out`; says so when it has to wait.
+
+    The lock's file stays, or goes with `keep=False` once `out` exists: by then it is not needed.
+    """
     from filelock import FileLock, Timeout
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,23 @@ def locked(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not keep and out.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A name to write to; the file becomes `file` at the end, or is removed after an error."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield partial
+        _fsync(partial)
+        os.replace(partial, file)
+        _fsync(file.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -180,15 +202,25 @@ def _write_all(
         (source.chunk(start, min(start + _CHUNK, count)), file, start)
         for start in range(0, count, _CHUNK)
     )
-    inline = workers == 1 or count < _INLINE or multiprocessing.current_process().daemon
+    if multiprocessing.current_process().daemon:  # it may not start processes
+        workers = 1
     outcomes: list[Outcome] = []
-    for part in (_write_chunk(*t) for t in tasks) if inline else _in_pool(tasks, workers):
+    for part in chain(_alone(tasks, workers), _in_pool(tasks, workers)):
         outcomes += part
         tick(len(outcomes))
     return outcomes
 
 
-def _in_pool(tasks: Iterable[tuple], workers: int) -> Iterator[list[Outcome]]:
+def _alone(tasks: Iterator[tuple], workers: int) -> Iterator[list[Outcome]]:
+    """Results of this process: all of them, or with more workers those of a first moment."""
+    begun = time.monotonic()
+    while workers == 1 or time.monotonic() - begun < _ALONE_SECONDS:
+        if (task := next(tasks, None)) is None:
+            return
+        yield _write_chunk(*task)
+
+
+def _in_pool(tasks: Iterator[tuple], workers: int) -> Iterator[list[Outcome]]:
     """Results in order, a few tasks ahead. Fresh processes: forking one with threads can hang."""
     waiting: deque[Future] = deque()
     context = multiprocessing.get_context("spawn")
@@ -210,6 +242,7 @@ def _in_pool(tasks: Iterable[tuple], workers: int) -> Iterator[list[Outcome]]:
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would otherwise wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
 
     def watch() -> None:
         multiprocessing.parent_process().join()

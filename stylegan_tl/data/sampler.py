@@ -8,7 +8,7 @@ import numpy as np
 
 from stylegan_tl.data.errors import DataError
 
-__all__ = ["Order", "flips", "order"]
+__all__ = ["Order", "flips", "order", "stream"]
 
 _FLIP_STREAM = 2**64 - 1  # second half of the Philox key; epochs count up from 0
 
@@ -21,8 +21,15 @@ def order(seed: int, n: int, start: int, count: int) -> np.ndarray:
 def flips(seed: int, start: int, count: int) -> np.ndarray:
     """Whether the image at each position is mirrored (probability 1/2): bool [count]."""
     block, skip = divmod(start, 4)  # one Philox counter step gives four numbers
-    stream = np.random.Philox(key=np.array([seed, _FLIP_STREAM], np.uint64), counter=block)
-    return (stream.random_raw(skip + count)[skip:] & 1).astype(bool)
+    raw = stream(seed, _FLIP_STREAM, counter=block).random_raw(skip + count)
+    return (raw[skip:] & 1).astype(bool)
+
+
+def stream(seed: int, number: int, *, counter: int = 0) -> np.random.Philox:
+    """Random stream `number` of `seed`; both from 0 to 2**64 - 1."""
+    if not 0 <= seed < 2**64:
+        raise DataError(f"seed={seed}: expected a whole number from 0 to 2**64 - 1")
+    return np.random.Philox(key=np.array([seed, number], np.uint64), counter=counter)
 
 
 class Order:
@@ -43,7 +50,7 @@ class Order:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._known:
-            raw = np.random.Philox(key=[self.seed, epoch]).random_raw(self.n)
+            raw = stream(self.seed, epoch).random_raw(self.n)
             recent = list(self._known.items())[-1:]
             self._known = dict([*recent, (epoch, np.argsort(raw, kind="stable"))])
         return self._known[epoch]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from stylegan_tl.data.errors import DataError
+from stylegan_tl.data.sampler import stream
 
 __all__ = ["n_shot", "split"]
 
@@ -38,5 +39,5 @@ def n_shot(train_idx: np.ndarray, num_images: int | None, seed: int) -> np.ndarr
             f"num_images={num_images}, but the data set has only {len(train_idx)} training images; "
             "ask for fewer, or null for all"
         )
-    raw = np.random.Philox(key=np.array([seed, _N_SHOT_STREAM], np.uint64)).random_raw(len(train_idx))
+    raw = stream(seed, _N_SHOT_STREAM).random_raw(len(train_idx))
     return np.sort(train_idx[np.argsort(raw, kind="stable")[:num_images]])
