@@ -1,4 +1,4 @@
-"""Bedrooms: a bed of some kind, nightstands with lamps, a wardrobe or a dresser, a rug, a picture."""
+"""Bedrooms: a bed of some kind, nightstands with lamps, a wardrobe or a chest, a rug, pictures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ def _headboard(draw: Draws, frame: Frame, half: float, colour: Colour, high: flo
         count = draw.pick((0, 2, 3, 4))
         for k in range(count):
             a = -half + 2 * half * k / count
-            frame.panel(part, (a + 0.04, a + 2 * half / count - 0.04), 0.081, (high, top - 0.08), scale(colour, 1.15))
+            frame.panel(
+                part,
+                (a + 0.04, a + 2 * half / count - 0.04),
+                0.081,
+                (high, top - 0.08),
+                scale(colour, 1.15),
+            )
         return
     for k in range(7):
         at = -half + 2 * half * k / 6
@@ -82,7 +88,9 @@ def _blanket(
     room: Room, draw: Draws, frame: Frame, half: float, length: float, levels: tuple[float, float]
 ) -> None:
     palette = room.palette
-    colour = draw.pick((palette.cloth, palette.cloth, palette.second_cloth, palette.linen, palette.accent))
+    colour = draw.pick(
+        (palette.cloth, palette.cloth, palette.second_cloth, palette.linen, palette.accent)
+    )
     other = draw.pick((palette.linen, palette.second_cloth, palette.accent, scale(colour, 0.6)))
     kind = draw.pick((None, None, "stripes", "bands", "checks", "dots"))
     texture = Texture(kind, draw.uniform(0.16, 0.40), other, 0.9) if kind else PLAIN
@@ -90,7 +98,12 @@ def _blanket(
     bottom = max(0.06, levels[0] - drop + 0.1)
     top = levels[1] + 0.05
     frame.box((-half - 0.03, half + 0.03), (start, length + 0.03), (bottom, top), colour, texture)
-    frame.box((-half - 0.03, half + 0.03), (start - 0.22, start), (levels[0], top + 0.01), mix(colour, palette.linen, 0.65))
+    frame.box(
+        (-half - 0.03, half + 0.03),
+        (start - 0.22, start),
+        (levels[0], top + 0.01),
+        mix(colour, palette.linen, 0.65),
+    )
     if draw.chance(0.45):
         throw = draw.pick((palette.accent, palette.second_cloth, other))
         at = length - draw.uniform(0.55, 0.75)

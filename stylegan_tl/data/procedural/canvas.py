@@ -58,7 +58,12 @@ def smooth(table: np.ndarray, size: int) -> np.ndarray:
     rows, row_part = _stretch(table.shape[0], size)
     columns, column_part = _stretch(table.shape[1], size)
     wide = table[:, columns] + (table[:, columns + 1] - table[:, columns]) * column_part
-    return wide[rows] + (wide[rows + 1] - wide[rows]) * row_part[:, None]
+    first = wide.take(rows, axis=0)
+    second = wide.take(rows + 1, axis=0)
+    second -= first
+    second *= row_part[:, None]
+    second += first
+    return second
 
 
 def _stretch(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,11 +73,19 @@ def _stretch(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return whole, part * part * (3 - 2 * part)
 
 
+def _flow(noise: np.ndarray, at: np.ndarray) -> np.ndarray:
+    # A smooth field of directions [2, n], in [-0.5, 0.5] each, at places [n, 2] in [0, 1).
+    place = at.T * _F(noise.shape[-1] - 1)
+    (x, y) = whole = place.astype(np.int32)
+    across, along = place - whole
+    upper = noise[:, y, x] + (noise[:, y, x + 1] - noise[:, y, x]) * across
+    lower = noise[:, y + 1, x] + (noise[:, y + 1, x + 1] - noise[:, y + 1, x]) * across
+    return upper + (lower - upper) * along - _F(0.5)
+
+
 def _turn(corners: list[tuple[float, float]]) -> float:
     # -1 or 1: which way round the corners go.
-    area = sum(
-        corners[k - 1][0] * y - x * corners[k - 1][1] for k, (x, y) in enumerate(corners)
-    )
+    area = sum(corners[k - 1][0] * y - x * corners[k - 1][1] for k, (x, y) in enumerate(corners))
     return -1.0 if area > 0 else 1.0
 
 
@@ -86,7 +99,12 @@ class Canvas:
         self.detail = np.zeros((size, size), _F)
         self.axis = ((np.arange(size, dtype=_F) + _F(0.5)) * _F(2 / size) - 1).astype(_F)
 
-    def blend(self, mask: np.ndarray, colour: Colour | np.ndarray, area=np.s_[:, :]) -> None:  # noqa: ANN001
+    def blend(
+        self,
+        mask: np.ndarray,
+        colour: Colour | np.ndarray,
+        area: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
         """Paint `colour` where `mask` in [0, 1] says, within `area` (two slices)."""
         if isinstance(colour, tuple):
             colour = np.array(colour, _F)[:, None, None]
@@ -141,7 +159,7 @@ class Canvas:
         self, corners: list[tuple[float, float]], colour: Colour, opacity: float = 1.0
     ) -> None:
         """A convex polygon."""
-        xs, ys = zip(*corners)  # noqa: B905
+        xs, ys = zip(*corners, strict=True)
         rows, columns = slice(*self._range(min(ys), max(ys))), slice(*self._range(min(xs), max(xs)))
         x, y = self.axis[None, columns], self.axis[rows, None]
         if not x.size or not y.size:
@@ -178,9 +196,8 @@ class Canvas:
         `along` in [0, 1] turns the strokes from the flow of the noise towards the horizontal.
         """
         reference = self.rgb.reshape(3, -1).copy()
-        flow = [smooth(studio.noise[k, :5, :5], self.size).reshape(-1) - 0.5 for k in (2, 3)]
-        for layer, (table, scale) in enumerate(zip(studio.strokes, (1.0, 0.55))):  # noqa: B905
-            self._strokes(reference, flow, table, size * scale, jitter, along, layer)
+        for layer, (table, scale) in enumerate(zip(studio.strokes, (1.0, 0.55), strict=True)):
+            self._strokes(reference, studio.noise, table, size * scale, jitter, along, layer)
 
     def finish(self, studio: Studio, varnish: Colour, amount: float, vignette: float) -> None:
         """Canvas weave, a varnish that tints everything, and darker corners."""
@@ -212,7 +229,7 @@ class Canvas:
     def _strokes(
         self,
         reference: np.ndarray,
-        flow: list[np.ndarray],
+        noise: np.ndarray,
         table: np.ndarray,
         scale: float,
         jitter: float,
@@ -226,7 +243,8 @@ class Canvas:
             keep = self.detail.reshape(-1)[pixel] < 0.5
             table, at, pixel = table[keep], at[keep], pixel[keep]
         fine = np.where(self.detail.reshape(-1)[pixel] > 0.5, 0.3, 1.0)
-        right, down = flow[0][pixel] + along, flow[1][pixel] * (1 - along)
+        right, down = _flow(noise[2:4, :5, :5], table[:, :2])
+        right, down = right + along, down * (1 - along)
         norm = np.sqrt(right * right + down * down) + 1e-6
         right, down = right / norm, down / norm
         long = scale * (0.6 + 0.8 * table[:, 2]) * fine * size

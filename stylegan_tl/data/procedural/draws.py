@@ -16,7 +16,7 @@ _BLOCK = 256
 
 
 class Draws:
-    """Uniform numbers of the stream named by `key`; the same in every process and on every platform.
+    """Uniform numbers of the stream named by `key`: the same in every process, on every platform.
 
     The name is hashed with SHA-256, so that streams of different names are independent.
     """

@@ -124,8 +124,8 @@ def _all_clipped(
     sizes = []
     at = np.cumsum(counts)
     nearest = np.minimum.reduceat(forward, at - counts).tolist()
-    for start, stop, low in zip((at - counts).tolist(), at.tolist(), nearest):  # noqa: B905
-        ring = points[start:stop]
+    for stop, count, low in zip(at.tolist(), counts.tolist(), nearest, strict=True):
+        ring = points[stop - count : stop]
         ring = ring if low >= _NEAR else _clipped(ring) or [[0.0, 0.0, 1.0]]
         kept.extend(ring)
         sizes.append(len(ring))

@@ -34,7 +34,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Sun:
-    """Sunlight through a window: `axis` and `plane` of the wall, the pane and the direction to the sun."""
+    """Sunlight through a pane (span along the wall, heights) in the wall `axis` = `plane`."""
 
     direction: Point
     colour: Colour
@@ -77,7 +77,7 @@ def render_scene(shell: Shell, scene: Scene, size: int) -> np.ndarray:
 
 
 def develop(light: np.ndarray, exposure: float) -> np.ndarray:
-    """Linear light to sRGB-like values in [0, 1]: Reinhard et al. 2002 with a white point, gamma 2."""
+    """Linear light to values in [0, 1]: Reinhard et al. 2002 with a white point, then gamma 2."""
     bright = light * _F(exposure)
     return np.sqrt(np.clip(bright * (1 + bright * _F(1 / 7.0)) / (1 + bright * _F(0.8)), 0, 1))
 
@@ -243,9 +243,12 @@ def _corner(distance: np.ndarray, along: np.ndarray, width: float, depth: float)
 
 
 def _contact(low: Point, high: Point, points: np.ndarray) -> np.ndarray:
-    square = _F(0.0)
+    square = np.full(points.shape[1], 1 / 28.0, _F)
     for k in range(3):
-        centre, half = _F((low[k] + high[k]) / 2), _F((high[k] - low[k]) / 2)
-        outside = np.maximum(np.abs(points[k] - centre) - half, 0)
-        square = square + outside * outside
-    return 1 - _F(0.55) / (1 + square * _F(28.0))
+        outside = points[k] - _F((low[k] + high[k]) / 2)
+        np.abs(outside, out=outside)
+        outside -= _F((high[k] - low[k]) / 2)
+        np.maximum(outside, 0, out=outside)
+        outside *= outside
+        square += outside
+    return 1 - _F(0.55 / 28.0) / square
