@@ -104,7 +104,7 @@ class AdaAugment(nn.Module):
         if self._iterations < self.interval:
             return
         total, count = _over_processes(torch.stack([self.sign_sum, self.sign_count]))
-        direction = torch.sign(total - self.target * count)
+        direction = torch.sign(total / count.clamp_min(1) - self.target) * (count > 0)
         self.p.add_(direction * (self._images / (self.kimg * 1000))).clamp_(0, 1)
         self.sign_sum.zero_()
         self.sign_count.zero_()
