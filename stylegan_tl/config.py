@@ -92,7 +92,7 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
 
     Its model and augmentation are those of `pretrain.model` and `pretrain.augment`, whatever the
     transfer changes, so that comparisons of transfers share one source model. The network is
-    the transfer's.
+    the transfer's. Nothing else of the transfer leaks in: the same source is asked for by many.
     """
     own = config["pretrain"]
     target = {k: v for k, v in config["source"].items() if k != "checkpoint"}
@@ -108,6 +108,9 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
         "kimg_per_tick": own["kimg"] / 20,
         "seed": own["seed"],
         "num_images": own["num_images"],
+        "metric": {"names": [], "best": None, "every_ticks": 1, "extractors": {}},
+        "grid": {"columns": 8, "rows": 4, "seed": 0},
+        "pretrain": {},
     }
 
 

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stylegan_tl import pictures
 from stylegan_tl.callbacks import Evaluation, FixedSamples, Interrupt, Ticker
@@ -155,7 +156,8 @@ def _fit(
     )
     with _quiet_lightning():
         trainer = _trainer(config, folder, [freeze, ticker])
-        trainer.fit(model, data, ckpt_path=checkpoint if resume else None)
+        with suppress(SIGTERMException):  # Lightning's, after the ticker has saved
+            trainer.fit(model, data, ckpt_path=checkpoint if resume else None)
     if interrupt.signal is not None and model.nimg < ticker.budget:
         trial.close("interrupted", f"signal {interrupt.signal}")
         trial.save(folder / "trial.json")
