@@ -100,7 +100,10 @@ def _load(data: bytes) -> Image.Image:
         _check_pixels(image)
         image.load()
     except UnidentifiedImageError as error:
-        raise Unusable(f"not an image that can be read (begins with {data[:8]!r})") from error
+        raise Unusable(
+            "not an image that can be read, or a form of one that Pillow does not know "
+            f"(it begins with {data[:8]!r})"
+        ) from error
     except Image.DecompressionBombError as error:
         raise Unusable(f"too many pixels: {error}") from error
     except Unusable:

@@ -120,13 +120,15 @@ def locked(out: Path, *, keep: bool = True) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         print(f"waiting for another process that prepares {out}", flush=True)
         lock.acquire()
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
     try:
         yield
     finally:
@@ -263,9 +265,12 @@ def _write(file: int, row: int, image: Decoded | Unusable) -> Outcome:
     if isinstance(image, Unusable):
         return Outcome(None, str(image))
     pixels = np.ascontiguousarray(image.pixels)
-    written = os.pwrite(file, pixels.data, HEADER + row * pixels.nbytes)
+    try:
+        written = os.pwrite(file, pixels.data, HEADER + row * pixels.nbytes)
+    except OSError as error:
+        raise DataError(f"an image could not be written ({error.strerror})") from error
     if written != pixels.nbytes:
-        raise DataError("the disk is full: an image could not be written whole")
+        raise DataError("an image could not be written whole (is the disk full?)")
     return Outcome(image_hash(pixels), enlarged=image.enlarged)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import NamedTuple, Protocol
 
 from stylegan_tl.data.errors import DataError, Unusable
@@ -90,7 +91,7 @@ class FolderReader:
             there = sorted(p.name for p in self.path.iterdir() if p.is_dir())
             raise no_subfolder(self.path, self.subfolder, there)
         listing = Listing([])
-        for name in sorted(_walk(root)):
+        for name in sorted(_walk(root, listing.skipped)):
             self._add(listing, name)
         return listing
 
@@ -112,6 +113,9 @@ class FolderReader:
         except OSError as error:
             listing.skipped.append(Skip(name, f"cannot be opened ({error.strerror})"))
             return
+        if not S_ISREG(stat.st_mode):  # reading a pipe would wait for ever
+            listing.skipped.append(Skip(name, "not a regular file"))
+            return
         listing.entries.append(Entry(name, stat.st_size, stat.st_mtime_ns))
 
 
@@ -126,7 +130,7 @@ class LmdbReader:
         if not (self.path / "data.mdb").is_file():
             raise DataError(f"path={self.path}: no LSUN database here (data.mdb is missing)")
         with self._begin() as cursor:
-            return Listing([Entry(k.decode("latin-1"), len(v), 0) for k, v in cursor])
+            return Listing([Entry(bytes(k).decode("latin-1"), len(v), 0) for k, v in cursor])
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Entry], bytes]]:
@@ -213,9 +217,12 @@ def no_subfolder(path: Path, subfolder: str | None, there: Iterable[str]) -> Dat
     return DataError(f"subfolder={subfolder}: not in {path}; folders there: {names}")
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, closed: list[Skip]) -> Iterator[str]:
+    def note(error: OSError) -> None:
+        closed.append(Skip(str(error.filename), f"cannot be listed ({error.strerror})"))
+
     seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back
             subfolders.clear()
