@@ -155,7 +155,10 @@ def _kill_after_rename(monkeypatch, count: int) -> None:
 KILLS = {
     "in the first tick, before any training": (_kill_in_checkpoint, 1),
     "in a batch": (_kill_in_batch, 6),
-    "while the checkpoint of tick 1 is written, its row already in the log": (_kill_in_checkpoint, 2),
+    "while the checkpoint of tick 1 is written, its row already in the log": (
+        _kill_in_checkpoint,
+        2,
+    ),
     "after the last checkpoint, before the record is closed": (_kill_after_rename, 3),
 }
 
