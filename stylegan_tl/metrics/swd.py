@@ -56,11 +56,10 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    taps = images.new_tensor(TAPS)
-    channels = images.shape[1]
+    h, w = images.shape[-2:]
     padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
-    rows = F.conv2d(padded, taps.view(1, 1, 1, 5).repeat(channels, 1, 1, 1), groups=channels)
-    return F.conv2d(rows, taps.view(1, 1, 5, 1).repeat(channels, 1, 1, 1), groups=channels)
+    rows = sum(tap * padded[..., i : i + h, :] for i, tap in enumerate(TAPS))
+    return sum(tap * rows[..., i : i + w] for i, tap in enumerate(TAPS))
 
 
 def _expand(coarse: Tensor) -> Tensor:
