@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stylegan_tl.data.procedural import DOMAINS, render
+from stylegan_tl.data.procedural import DOMAINS, VERSION, render
 from stylegan_tl.metrics.degrade import KINDS, degrade
 from stylegan_tl.metrics.small import SIZE, Conv, SmallNetwork, limit
 from stylegan_tl.metrics.train_small import Settings
@@ -152,6 +152,7 @@ def _save(network: SmallNetwork, settings: Settings, report: str) -> Path:
     arguments = " ".join(f"{key}={value}" for key, value in said.items())
     training = {
         "trained_on": "procedural domains only, no photographs: " + ", ".join(DOMAINS),
+        "procedural_version": VERSION,
         "tasks": "name the domain, the degradation and its strength",
         "command": f"python -m stylegan_tl.metrics.train_small {arguments}",
         "result": " ".join(report.split()),

@@ -18,7 +18,7 @@ class Settings:
 
     out: str = "small.safetensors"
     images: int = 600
-    steps: int = 900
+    steps: int = 1000
     batch: int = 96
     lr: float = 3e-3
     seed: int = 0

@@ -18,27 +18,28 @@ from stylegan_tl.metrics.statistics import FeatureStatistics
 HALF = 267
 
 
-def _photographs(name):
+def _photographs(name, counts):
     """Class → uint8 [N, 3, 64, 64] in a fixed shuffled order; skips where the zip is not there."""
     beside = Path(__file__).parents[2].parent / "shared" / "data"
     path = Path(os.environ.get("STYLEGAN_TL_PHOTOS", beside)) / name
     if not path.is_file():
         pytest.skip(f"{name} is not in $STYLEGAN_TL_PHOTOS or ../shared/data")
-    images = {}
     with zipfile.ZipFile(path) as file:
-        for entry in sorted(file.namelist()):
-            if entry.endswith((".jpg", ".png")):
-                image = Image.open(file.open(entry)).convert("RGB").resize((64, 64), Image.LANCZOS)
-                images.setdefault(entry.split("/")[0], []).append(np.array(image))
-    random = np.random.default_rng(0)
-    return {
-        k: np.stack(v).transpose(0, 3, 1, 2)[random.permutation(len(v))] for k, v in images.items()
-    }
+        return {kind: _class(file, kind, count) for kind, count in counts.items()}
+
+
+def _class(file, kind, count):
+    entries = sorted(n for n in file.namelist() if n.startswith(kind) and not n.endswith("/"))
+    np.random.default_rng(0).shuffle(entries)
+    images = [Image.open(file.open(entry)).convert("RGB") for entry in entries[:count]]
+    images = [np.array(image.resize((64, 64), Image.LANCZOS)) for image in images]
+    return np.stack(images).transpose(0, 3, 1, 2).copy()
 
 
 @pytest.fixture(scope="module")
 def houses():
-    return _photographs("houses-128.zip")
+    counts = {"bedroom": 2 * HALF, "kitchen": HALF, "bathroom": HALF, "frontal": HALF}
+    return _photographs("houses-128.zip", counts)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +109,10 @@ def _swapped(images, count):
 @pytest.mark.parametrize(
     ("disturb", "strengths"),
     [
-        (_blurred, (0, 0.5, 0.75, 1, 1.5, 2, 3)),
+        (_blurred, (0, 0.5, 1, 2, 3)),
         (_noisy, (0, 6, 12, 25, 50, 100)),
-        (_compressed, (5, 20, 40, 60, 80, 90, 95)),
-        (_swapped, (0, 2, 4, 8, 16, 32, 64)),
+        (_compressed, (5, 20, 40, 60, 80, 95)),
+        (_swapped, (0, 2, 4, 8, 16, 64)),
     ],
 )
 def test_fid_grows_with_every_disturbance(houses, extract, bedrooms, disturb, strengths):
@@ -132,8 +133,11 @@ def test_fid_grows_with_contamination(houses, extract, bedrooms, other):
 
 
 def test_another_datasets_rooms_are_nearer_to_rooms_than_its_buildings(houses, extract):
-    lsun = _photographs("lsun-sample-64.zip")
-    real = extract(np.concatenate([houses[k] for k in ("bedroom", "kitchen")]))
-    near = [polynomial_mmd(extract(lsun[k]), real)[0] for k in ("bedroom", "kitchen")]
-    far = [polynomial_mmd(extract(lsun[k]), real)[0] for k in ("bridge", "church_outdoor", "tower")]
-    assert max(near) < min(far)
+    rooms, buildings = ("bedroom", "kitchen"), ("bridge", "church_outdoor", "tower")
+    lsun = _photographs("lsun-sample-64.zip", dict.fromkeys(rooms + buildings, 50))
+    real = extract(np.concatenate([houses[k] for k in rooms]))
+    near, far = (
+        polynomial_mmd(extract(np.concatenate([lsun[k] for k in kinds])), real)
+        for kinds in (rooms, buildings)
+    )
+    assert near[0] + near[1] < far[0] - far[1]
