@@ -65,7 +65,7 @@ class AdversarialModel(pl.LightningModule):
 
     def __init__(self, *, network: dict, training: dict, seed: int = 0) -> None:
         super().__init__()
-        self.training_plan = Training(**{**training, "betas": tuple(training["betas"])})
+        self.training_plan = Training(**{**training, "betas": tuple(map(float, training["betas"]))})
         self.seed = seed
         self.nimg = 0
         self.lineage: dict = {}
