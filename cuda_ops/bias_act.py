@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cuda_ops.scale_act import able, scale_act
+
 __all__ = ["ACTIVATIONS", "Activation", "bias_act"]
 
 
@@ -49,18 +51,28 @@ def bias_act(
     """Add the bias `b` along `dim`, apply `act`, multiply by `gain`, clamp to `[-clamp, clamp]`.
 
     `x` has any shape and float dtype, `b` the shape `[x.shape[dim]]`. `alpha` (slope of lrelu) and
-    `gain` default to those of `ACTIVATIONS`. `impl` is None (the fastest there is) or "ref".
+    `gain` default to those of `ACTIVATIONS`. `impl` is None (the fastest there is), "ref" or "cpu"
+    (float32 `[N, C, H, W]`, dim 1, linear or lrelu or relu).
     Raises ValueError for an unknown `act` or `impl` and for a bias of the wrong shape.
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"act={act!r} is unknown; allowed: {', '.join(ACTIVATIONS)}")
-    if impl not in (None, "ref"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref'")
+    if impl not in (None, "ref", "cpu"):
+        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
     if b is not None and tuple(b.shape) != (x.shape[dim],):
         raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
+    if impl != "ref" and x.ndim == 4 and dim == 1 and act in _SLOPES:
+        slope = _SLOPES[act](alpha)
+        if able(x, None, None, b):
+            return scale_act(x, b=b, slope=slope, gain=gain, clamp=clamp)
+    if impl == "cpu":
+        raise ValueError("impl='cpu' takes float32 [N, C, H, W], dim=1, linear, relu or lrelu")
     return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+
+
+_SLOPES = {"linear": lambda _: 1.0, "relu": lambda _: 0.0, "lrelu": lambda alpha: alpha}
 
 
 def _bias_act_ref(

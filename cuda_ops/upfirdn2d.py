@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cuda_ops._native import channels_last, native, pointer, register
+from cuda_ops.compile import cpu_kernels
+
 __all__ = ["downsample2d", "filter2d", "setup_filter", "upfirdn2d", "upsample2d"]
 
 
@@ -48,17 +51,24 @@ def upfirdn2d(
     `x` is `[N, C, H, W]`; `f` comes from `setup_filter` and takes no gradient. `up` and `down` are
     one factor or `[x, y]`; `padding` is one number, `[x, y]` or `[x0, x1, y0, y1]` in pixels after
     the upsampling and may be negative (crop). `flip_filter=True` correlates instead of convolving.
-    `impl` is None (the fastest there is) or "ref". Returns
-    `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any order in `x`.
+    `impl` is None (the fastest there is), "ref" or "cpu" (float32, channels a multiple of the
+    vector length). Returns `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any
+    order in `x`.
     """
-    if impl not in (None, "ref"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref'")
+    if impl not in (None, "ref", "cpu"):
+        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
     if x.ndim != 4:
         raise ValueError(f"x has shape {tuple(x.shape)}; upfirdn2d takes [N, C, H, W]")
     f = torch.ones(1) if f is None else f
-    return _upfirdn2d_ref(
-        x, f, _pair(up), _pair(down), _padding(padding), flip_filter=flip_filter, gain=gain
-    )
+    up, down, pad = _pair(up), _pair(down), _padding(padding)
+    able = impl != "ref" and native(x, f, channels=x.shape[1])
+    if impl == "cpu" and not able:
+        raise ValueError("impl='cpu' takes float32 CPU tensors, channels a multiple of 16")
+    if not able:
+        return _upfirdn2d_ref(x, f, up, down, pad, flip_filter=flip_filter, gain=gain)
+    f = f if f.ndim == 2 else torch.outer(f, f)
+    f = f * gain if flip_filter else f.flip((0, 1)) * gain  # the kernel correlates
+    return torch.ops.cuda_ops.upfirdn2d(x, f, up, down, pad)
 
 
 def filter2d(
@@ -145,6 +155,54 @@ def _upfirdn2d_ref(
         x = F.conv2d(x, f.reshape(1, 1, 1, -1).expand(c, -1, -1, -1), groups=c)
         x = F.conv2d(x, f.reshape(1, 1, -1, 1).expand(c, -1, -1, -1), groups=c)
     return x[:, :, ::dy, ::dx]
+
+
+def _upfirdn2d_cpu(
+    x: Tensor, f: Tensor, up: Sequence[int], down: Sequence[int], pad: Sequence[int]
+) -> Tensor:
+    x, f = channels_last(x), f.contiguous()
+    y = _upfirdn2d_fake(x, f, up, down, pad)
+    n, c, h, w = x.shape
+    cpu_kernels().upfirdn2d_cpu(
+        pointer(x), pointer(f), pointer(y), n, h, w, c, *y.shape[2:], *f.shape, *up, *down,
+        pad[0], pad[2], torch.get_num_threads(),
+    )  # fmt: skip
+    return y
+
+
+def _upfirdn2d_fake(
+    x: Tensor, f: Tensor, up: Sequence[int], down: Sequence[int], pad: Sequence[int]
+) -> Tensor:
+    n, c, h, w = x.shape
+    oh = (h * up[1] + pad[2] + pad[3] - f.shape[0]) // down[1] + 1
+    ow = (w * up[0] + pad[0] + pad[1] - f.shape[1]) // down[0] + 1
+    options = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return torch.empty((n, c, oh, ow), **options)
+
+
+def _save(ctx, inputs, output) -> None:
+    x, f, ctx.up, ctx.down, ctx.pad = inputs
+    ctx.save_for_backward(f)
+    ctx.sizes = (*x.shape[2:], *output.shape[2:])
+
+
+def _backward(ctx, g: Tensor) -> tuple:
+    """Return the adjoint: up and down swapped, the filter turned, padding to the input's size."""
+    (f,), (h, w, oh, ow) = ctx.saved_tensors, ctx.sizes
+    (ux, uy), (dx, dy), (x0, _, y0, _), (fh, fw) = ctx.up, ctx.down, ctx.pad, f.shape
+    x0, y0 = fw - 1 - x0, fh - 1 - y0
+    x1, y1 = (w - 1) * ux - ow * dx - x0 + fw, (h - 1) * uy - oh * dy - y0 + fh
+    f = f.flip((0, 1))
+    return torch.ops.cuda_ops.upfirdn2d(g, f, ctx.down, ctx.up, (x0, x1, y0, y1)), *[None] * 4
+
+
+register(
+    "upfirdn2d(Tensor x, Tensor f, int[] up, int[] down, int[] pad) -> Tensor",
+    _upfirdn2d_cpu,
+    _upfirdn2d_fake,
+    _backward,
+    _save,
+)
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

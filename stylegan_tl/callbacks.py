@@ -152,7 +152,7 @@ class Ticker(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
         """Tick 0: what the source model gives before anything moved."""
-        if model.nimg == 0:
+        if self._number == 0:
             self._tick(trainer, model)
         elif model.nimg >= self.budget:  # killed between the last checkpoint and the end
             trainer.should_stop = True

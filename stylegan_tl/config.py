@@ -13,6 +13,7 @@ from typing import Any
 __all__ = [
     "ConfigError",
     "conf_dir",
+    "config_dirs",
     "plain",
     "pretrain_config",
     "readable",
@@ -34,28 +35,16 @@ def conf_dir() -> str:
     return str(beside if (beside / "train.yaml").is_file() else package / "conf")
 
 
-def register(argv: Sequence[str] = ()) -> None:
-    """Offer every option of `dataset/` under `source=` and `target=`, and the name resolver.
-
-    Datasets of a `--config-dir` named in `argv` count too.
-    """
-    from hydra.core.config_store import ConfigStore
+def register() -> None:
+    """Tell Hydra of the dataset options and of the folder-name resolver; run before composing."""
+    from hydra.core.plugins import Plugins
     from omegaconf import OmegaConf
 
+    from stylegan_tl.dataset_options import DatasetOptions, DatasetSearchPath
+
     OmegaConf.register_new_resolver("readable_overrides", readable, replace=True)
-    store = ConfigStore.instance()
-    for folder in [conf_dir(), *_config_dirs(argv)]:
-        root = Path(folder) / "dataset"
-        for file in sorted(root.rglob("*.yaml")):
-            name = file.relative_to(root).with_suffix("").as_posix()
-            parent, _, leaf = name.rpartition("/")
-            for group, own in (("source", {"checkpoint": None}), ("target", {})):
-                store.store(
-                    group=f"{group}/{parent}".rstrip("/"),
-                    name=leaf,
-                    package=group,
-                    node={"defaults": [{"/dataset@_here_": name}, "_self_"], **own},
-                )
+    for plugin in (DatasetOptions, DatasetSearchPath):
+        Plugins.instance().register(plugin)
 
 
 def readable(overrides: Sequence[str]) -> str:
@@ -92,7 +81,7 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
 
     Its model and augmentation are those of `pretrain.model` and `pretrain.augment`, whatever the
     transfer changes, so that comparisons of transfers share one source model. The network is
-    the transfer's.
+    the transfer's. Nothing else of the transfer leaks in: the same source is asked for by many.
     """
     own = config["pretrain"]
     target = {k: v for k, v in config["source"].items() if k != "checkpoint"}
@@ -108,6 +97,9 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
         "kimg_per_tick": own["kimg"] / 20,
         "seed": own["seed"],
         "num_images": own["num_images"],
+        "metric": {"names": [], "best": None, "every_ticks": 1, "extractors": {}},
+        "grid": {"columns": 8, "rows": 4, "seed": 0},
+        "pretrain": {},
     }
 
 
@@ -189,7 +181,8 @@ def _metrics(config: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _config_dirs(argv: Sequence[str]) -> list[str]:
+def config_dirs(argv: Sequence[str]) -> list[str]:
+    """The folders that `--config-dir` names on a command line."""
     found = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config-dir", "-cd")]
     return found + [a.partition("=")[2] for a in argv if a.startswith("--config-dir=")]
 

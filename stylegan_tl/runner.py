@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stylegan_tl import pictures
 from stylegan_tl.callbacks import Evaluation, FixedSamples, Interrupt, Ticker
@@ -155,13 +156,14 @@ def _fit(
     )
     with _quiet_lightning():
         trainer = _trainer(config, folder, [freeze, ticker])
-        trainer.fit(model, data, ckpt_path=checkpoint if resume else None)
+        with suppress(SIGTERMException):  # Lightning's, after the ticker has saved
+            trainer.fit(model, data, ckpt_path=checkpoint if resume else None)
     if interrupt.signal is not None and model.nimg < ticker.budget:
         trial.close("interrupted", f"signal {interrupt.signal}")
         trial.save(folder / "trial.json")
         say(f"interrupted at {model.nimg / 1000:g} kimg; the same command resumes. {folder}")
         return interrupt.exit_code
-    _finish(config, folder, trial, log, before, samples(model), mirror)
+    _finish(config, folder, trial, before, samples(model), mirror)
     return 0
 
 
@@ -364,7 +366,7 @@ def _start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, fol
             str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")
         ],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
-        id=run_id(trial.study, trial.name, trial.seed, trial.started, str(folder)),
+        id=run_id(trial.study, trial.name, trial.seed, trial.started),
         config=config,
         mode=resolve_mode(logger["mode"]),
     )
@@ -431,7 +433,6 @@ def _finish(
     config: dict[str, Any],
     folder: Path,
     trial: Trial,
-    log: MetricsLog,
     before: np.ndarray,
     after: np.ndarray,
     mirror: WandbMirror,
@@ -445,9 +446,8 @@ def _finish(
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name
-    rows = log.read()
     for name in config["metric"]["names"]:
-        pictures.plot_metric(folder / f"{name}.png", rows, name)
+        pictures.plot_metric(folder / f"{name}.png", trial.metrics[name]["at"], name)
         files[name] = f"{name}.png"
     if mirror.path is not None:
         files["wandb"] = str(Path(mirror.path).relative_to(folder))

@@ -18,7 +18,7 @@ def main() -> None:
 
     from stylegan_tl.config import conf_dir, register
 
-    register(sys.argv)
+    register()
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")(_run)()
 
 

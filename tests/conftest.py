@@ -54,7 +54,9 @@ def cache(tmp_path_factory) -> Path:
 def tiny_overrides(cache):
     """Overrides of a run that takes seconds: `tiny_overrides(model, *more)`."""
 
-    def make(model: str = "stylegan2_small", *more: str, source: str = "rooms/bedroom") -> list[str]:
+    def make(
+        model: str = "stylegan2_small", *more: str, source: str = "rooms/bedroom"
+    ) -> list[str]:
         own = [f"model={model}", f"source={source}", f"cache={cache}"]
         sizes = ["source.size=24"] if source not in ("scratch", "checkpoint") else []
         return [*own, *TINY, *sizes, *SMALL_NETWORKS[model], *more]

@@ -67,16 +67,32 @@ def test_paper256_has_the_published_number_of_parameters(compose) -> None:
 def test_the_default_configuration_is_valid(compose) -> None:
     config = compose([])
     validate(config)
-    assert (config["source"]["name"], config["target"]["name"]) == ("rooms/bedroom", "rooms/kitchen")
+    assert (config["source"]["name"], config["target"]["name"]) == (
+        "rooms/bedroom",
+        "rooms/kitchen",
+    )
 
 
 def test_all_mistakes_are_told_at_once(compose) -> None:
     wrong = ["resolution=60", "kimg=0", "seed=-1", "num_images=0", "source=scratch", "held_out=1"]
-    wrong += ["freeze=freeze_d", "metric.names=[fid_train]", "target=folder", "target.path=/no/where"]
+    wrong += [
+        "freeze=freeze_d",
+        "metric.names=[fid_train]",
+        "target=folder",
+        "target.path=/no/where",
+    ]
     with pytest.raises(ConfigError) as caught:
         validate(compose(wrong))
-    for key in ("resolution=60", "kimg=0", "seed=-1", "num_images=0", "held_out=1", "source=scratch",
-                "metric.names", "target.path=/no/where"):
+    for key in (
+        "resolution=60",
+        "kimg=0",
+        "seed=-1",
+        "num_images=0",
+        "held_out=1",
+        "source=scratch",
+        "metric.names",
+        "target.path=/no/where",
+    ):
         assert key in str(caught.value)
 
 
@@ -104,8 +120,21 @@ def test_options_of_a_config_dir_are_sources_and_targets(tmp_path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "mine.yaml").write_text("kind: folder\nname: mine\npath: here\n")
     done = subprocess.run(
-        [sys.executable, "-m", "stylegan_tl.train", "--config-dir", str(tmp_path), "target=mine",
-         "--cfg", "job", "--package", "target"],
-        cwd=CONF.parent, capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-m",
+            "stylegan_tl.train",
+            "--config-dir",
+            str(tmp_path),
+            "target=mine",
+            "--cfg",
+            "job",
+            "--package",
+            "target",
+        ],
+        cwd=CONF.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "name: mine" in done.stdout

@@ -1,9 +1,9 @@
 """The bundled small extractor: 216 features at 64 px, for quick runs and offline tests.
 
-Trained by `python -m stylegan_tl.metrics.train_small` on the procedural domains alone (no photograph
-was seen): it names the domain, and the kind and strength of a synthetic degradation (blur, noise,
-contrast, JPEG blocks, down-scaling, shuffled and lost patches, colour, checkerboards), so its
-features follow content, texture and sharpness. Its FID orders sets; its scale is its own and is
+Trained by `python -m stylegan_tl.metrics.train_small` on the procedural domains alone; it has seen
+no photograph. It names the domain, and the kind and strength of a synthetic degradation (blur,
+noise, contrast, JPEG blocks, down-scaling, shuffled and lost patches, colour, checkerboards), so
+its features follow content, texture and sharpness. Its FID orders sets; its scale is its own and is
 never comparable with that of the 2015 Inception network.
 """
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BUNDLED", "SmallNetwork", "load_small"]
+__all__ = ["BUNDLED", "SIZE", "Conv", "SmallNetwork", "limit", "load_small"]
 
 BUNDLED = Path(__file__).with_name("small.safetensors")
 SIZE = 64
@@ -25,7 +25,8 @@ class SmallNetwork(nn.Module):
     """uint8 [N, 3, R, R] → 216 standardised features, float32.
 
     Three stages at 32, 16 and 8 px; the features are the spatial means of each (24 + 64 + 128),
-    divided by their deviation over the clean procedural images.
+    standardised over the clean procedural images and softly limited, so that no image outweighs
+    a set.
     """
 
     num_features = 216
@@ -44,7 +45,7 @@ class SmallNetwork(nn.Module):
         x = images.float()
         if x.shape[-2:] != (SIZE, SIZE):
             x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
-        return (self.features(x / 127.5 - 1) - self.mean) / self.scale
+        return limit((self.features(x / 127.5 - 1) - self.mean) / self.scale)
 
     def features(self, x: Tensor) -> Tensor:
         """Raw features [N, 216] of float images [N, 3, 64, 64] in [-1, 1]."""
@@ -65,6 +66,11 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C', H/stride, W/stride]."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+def limit(z: Tensor) -> Tensor:
+    """Squash standard scores smoothly into (-4, 4); near zero they stay as they are."""
+    return z / (1 + (z / 4).square()).sqrt()
 
 
 def load_small(path: str | Path | None = None) -> tuple[SmallNetwork, Path]:

@@ -6,6 +6,7 @@ strong it is, all under crops, flips, recolouring and re-lighting.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stylegan_tl.data.procedural import DOMAINS, render
+from stylegan_tl.data.procedural import DOMAINS, VERSION, render
 from stylegan_tl.metrics.degrade import KINDS, degrade
-from stylegan_tl.metrics.small import SIZE, Conv, SmallNetwork
+from stylegan_tl.metrics.small import SIZE, Conv, SmallNetwork, limit
 from stylegan_tl.metrics.train_small import Settings
 
 __all__ = ["train"]
@@ -45,7 +46,7 @@ class Learner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = SmallNetwork(norm=True)
+        self.network = SmallNetwork(norm=True).to(memory_format=torch.channels_last)
         width = self.network.num_features
         self.normalise = nn.BatchNorm1d(width, affine=False)
         self.domain, self.kind = nn.Linear(width, len(DOMAINS)), nn.Linear(width, len(KINDS))
@@ -53,7 +54,7 @@ class Learner(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Float images [N, 3, 64, 64] → logits of domain and kind, strength for every kind."""
-        x = self.normalise(self.network.features(x))
+        x = limit(self.normalise(self.network.features(x)))
         return self.domain(x), self.kind(x), self.strength(x)
 
 
@@ -149,8 +150,9 @@ def _save(network: SmallNetwork, settings: Settings, report: str) -> Path:
     said = asdict(settings)
     out = Path(said.pop("out"))
     arguments = " ".join(f"{key}={value}" for key, value in said.items())
-    metadata = {
+    training = {
         "trained_on": "procedural domains only, no photographs: " + ", ".join(DOMAINS),
+        "procedural_version": VERSION,
         "tasks": "name the domain, the degradation and its strength",
         "command": f"python -m stylegan_tl.metrics.train_small {arguments}",
         "result": " ".join(report.split()),
@@ -160,5 +162,6 @@ def _save(network: SmallNetwork, settings: Settings, report: str) -> Path:
         key: (value.half() if key.endswith("conv.weight") else value).contiguous()
         for key, value in network.state_dict().items()
     }
-    save_file(state, out, metadata=metadata)
+    # one key, since the order of several is not reproducible
+    save_file(state, out, metadata={"training": json.dumps(training)})
     return out

@@ -1,7 +1,7 @@
 """Train the bundled small extractor: `python -m stylegan_tl.metrics.train_small [key=value …]`.
 
 Needs no data: the procedural domains are rendered first. The same seed gives the same network on
-the same machine. The file holds folded float16 weights, and its metadata say what it was trained on.
+the same machine. The file holds folded float16 weights; its metadata say what it was trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Settings:
 
     out: str = "small.safetensors"
     images: int = 600
-    steps: int = 1200
+    steps: int = 1000
     batch: int = 96
     lr: float = 3e-3
     seed: int = 0

@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
+from cuda_ops.conv2d import conv3x3, conv3x3_down2, conv3x3_up2
+from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
 __all__ = [
     "FIR",
     "Conv2d",
     "FullyConnected",
     "channels",
+    "demodulation",
     "minibatch_std",
     "modulated_conv2d",
     "normalize_2nd_moment",
@@ -82,47 +84,38 @@ class Conv2d(nn.Module):
     def forward(self, x: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
         """Map `[N, C_in, H, W]` to `[N, C_out, H / down, W / down]` in the dtype of `x`."""
         weight = (self.weight * self.weight_gain).to(x.dtype)
-        x = conv2d_down2(x, weight) if self.down == 2 else _conv2d_same(x, weight)
+        x = _conv2d(x, weight, self.down)
         act_gain = gain * (math.sqrt(2) if self.act == "lrelu" else 1.0)
         clamp = None if clamp is None else clamp * gain
         return bias_act(x, self.bias, act=self.act, gain=act_gain, clamp=clamp)
 
 
-def modulated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor,
-    *,
-    noise: Tensor | None = None,
-    up: int = 1,
-    demodulate: bool = True,
-) -> Tensor:
-    """Convolve each sample with its own scaled weights (Karras 2020, equations 1 and 3).
+def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, up: int = 1) -> Tensor:
+    """Convolve each sample with its own scaled weights, not yet demodulated (Karras 2020, eq. 1).
 
-    `x [N, I, H, W]`, `weight [O, I, k, k]`, `styles [N, I]`, `noise` broadcastable to the result.
-    The input is scaled by `styles` and the output by the demodulation coefficients
-    `rsqrt(sum_{i,k} (s_i w_oik)^2)`, which are `rsqrt(s^2 @ sum_k w^2)`: no weights per sample.
+    `x [N, I, H, W]`, `weight [O, I, 3, 3]`, `styles [N, I]`. Scaling the input is the same as
+    scaling the weights, without weights per sample.
     """
     scaled = x * styles.to(x.dtype)[:, :, None, None]
     w = weight.to(x.dtype)
-    y = conv2d_up2(scaled, w) if up == 2 else _conv2d_same(scaled, w)
-    if demodulate:
-        d = (styles.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
-        y = y * d.to(y.dtype)[:, :, None, None]
-    return y if noise is None else y + noise.to(y.dtype)
+    return conv3x3_up2(scaled, w, setup_filter(FIR)) if up == 2 else conv3x3(scaled, w)
 
 
-def conv2d_up2(x: Tensor, weight: Tensor) -> Tensor:
-    """Zero-insert, convolve with `weight [O, I, 3, 3]` and with the FIR: twice the size."""
-    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return upfirdn2d(y, setup_filter(FIR), padding=1, gain=4)
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """Return the factors `[N, O]` that give outputs unit variance (Karras 2020, equation 3).
+
+    `rsqrt(sum_{i,k} (s_i w_oik)^2 + 1e-8)` is `rsqrt(s^2 @ sum_k w^2 + 1e-8)`.
+    """
+    return (styles.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
 
 
-def conv2d_down2(x: Tensor, weight: Tensor) -> Tensor:
-    """Filter with the FIR, correlate with `weight [O, I, k, k]`, keep every second pixel."""
-    if weight.shape[2] == 1:
-        return F.conv2d(upfirdn2d(x, setup_filter(FIR), down=2, padding=1), weight)
-    return F.conv2d(upfirdn2d(x, setup_filter(FIR), padding=2), weight, stride=2)
+def _conv2d(x: Tensor, weight: Tensor, down: int) -> Tensor:
+    kernel = weight.shape[2]
+    if down == 1:
+        return conv3x3(x, weight) if kernel == 3 else F.conv2d(x, weight)
+    if kernel == 3:
+        return conv3x3_down2(x, weight, setup_filter(FIR))
+    return F.conv2d(downsample2d(x, setup_filter(FIR)), weight)
 
 
 def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
@@ -141,7 +134,3 @@ def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
     std = (y.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [chunks, groups]
     std = std.to(x.dtype).repeat(1, size).reshape(n, 1, 1, 1).expand(n, 1, h, w)
     return torch.cat([x, std], dim=1)
-
-
-def _conv2d_same(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(x, weight, padding=weight.shape[2] // 2)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
+from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upsample2d
 from stylegan_tl.networks.layers import (
     FIR,
     Conv2d,
     FullyConnected,
     channels,
+    demodulation,
     minibatch_std,
     modulated_conv2d,
     normalize_2nd_moment,
@@ -105,14 +107,15 @@ class SynthesisLayer(nn.Module):
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H * up, W * up]`."""
         noise_image = self._noise(x.shape[0], noise, generator)
         styles = self.affine(w)
-        y = modulated_conv2d(x, self.weight, styles, noise=noise_image, up=self.up)
-        return bias_act(y, self.bias, act="lrelu", clamp=clamp)
+        y = modulated_conv2d(x, self.weight, styles, up=self.up)
+        d = demodulation(self.weight, styles)
+        return scale_act(y, d, noise_image, self.bias, gain=math.sqrt(2), clamp=clamp)
 
     def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
         if mode == "none":
             return None
         if mode == "const":
-            return self.noise_const * self.noise_strength
+            return (self.noise_const * self.noise_strength)[None, None]
         size, like = self.noise_const.shape, self.noise_const
         image = torch.randn(n, 1, *size, generator=generator, dtype=like.dtype, device=like.device)
         return image * self.noise_strength
@@ -130,9 +133,12 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, *, clamp: float | None) -> Tensor:
         """Map `[N, C, H, W]` and `w [N, w_dim]` to `[N, 3, H, W]`."""
+        n, c, height, width = x.shape
         styles = self.affine(w) * self.weight_gain
-        y = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(y, self.bias, clamp=clamp)
+        weight = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)  # [N, 3, C]
+        pixels = x.permute(0, 2, 3, 1).reshape(n, height * width, c)
+        y = torch.bmm(pixels, weight.transpose(1, 2)).reshape(n, height, width, -1)
+        return bias_act(y.permute(0, 3, 1, 2), self.bias, clamp=clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -345,6 +351,7 @@ class Discriminator(nn.Module):
         """
         _check_labels(c, self.c_dim)
         x = img.to(torch.bfloat16 if self.bf16 else torch.float32)
+        x = x.contiguous(memory_format=torch.channels_last)
         for r in self.resolutions:
             x = getattr(self, f"b{r}")(x, clamp=_CLAMP if self.bf16 else None)
         x = self.b4(x.float(), chunks=chunks)

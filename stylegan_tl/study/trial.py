@@ -41,7 +41,7 @@ STATES = ("running", "complete", "failed", "interrupted")
 # What a config may change without becoming another experiment. Keys are looked up at any depth.
 _NOT_SCIENCE = frozenset(
     "hydra logger trainer launcher study experiment accelerator cache cache_dir device devices"
-    " dry_run num_workers out output_dir run_dir runs_dir threads verbose workers".split()
+    " dry_run num_workers out output_dir run_dir runs runs_dir threads verbose workers".split()
 )
 _MEASURED = ("value", "stderr", "levels", "note", "seconds", "shared_seconds")  # not protocol
 _PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves

@@ -42,15 +42,21 @@ class _Images(torch.utils.data.IterableDataset):
 
 def _fit(model: pl.LightningModule, freeze: pl.Callback) -> None:
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, callbacks=[freeze], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[freeze],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(model, torch.utils.data.DataLoader(_Images(), batch_size=None))
 
 
 def test_every_option_has_its_row(compose) -> None:
-    from stylegan_tl.config import conf_dir
     from pathlib import Path
+
+    from stylegan_tl.config import conf_dir
 
     assert {f.stem for f in (Path(conf_dir()) / "freeze").glob("*.yaml")} == set(STRATEGIES)
 
@@ -77,9 +83,12 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     for key, value in before.items():
         still = any(key.startswith(prefix) for prefix in frozen)
         same = torch.equal(value, after[key])
-        if still or key.removeprefix("G_ema.") in {
-            k.removeprefix("G.") for k in before if any(k.startswith(p) for p in frozen)
-        } and key.startswith("G_ema."):
+        if (
+            still
+            or key.removeprefix("G_ema.")
+            in {k.removeprefix("G.") for k in before if any(k.startswith(p) for p in frozen)}
+            and key.startswith("G_ema.")
+        ):
             assert same, f"{key} is frozen but moved"
         elif key in trainable:
             assert not same, f"{key} is trainable but stood still"
@@ -89,7 +98,8 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     for network in "GD":
         module = getattr(model, network)
         count = sum(
-            p.numel() for k, p in module.named_parameters()
+            p.numel()
+            for k, p in module.named_parameters()
             if any(f"{network}.{k}".startswith(prefix) for prefix in frozen)
         )
         assert record[network]["frozen"] == count

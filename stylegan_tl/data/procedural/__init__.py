@@ -1,19 +1,20 @@
 """Procedural domains: unlimited pictures without a licence, whose distance is known.
 
-Two families, `rooms` and `art`. What the domains of a family share (the room with its walls, windows,
-light and camera; the studio with its palette, hand and canvas) is drawn from one distribution by the
-index alone, so the same index shows the same room in every `rooms/...` domain.
+Two families, `rooms` and `art`. What the domains of a family share (the room with its walls,
+windows, light and camera; the studio with its palette, hand and canvas) is drawn from one
+distribution by the index alone: the same index shows the same room in every `rooms/...` domain.
 
 **The knob.** Let P_k be domain k of a family of K at distance 1, and M = (P_1 + ... + P_K) / K its
-mixture. At distance d domain k is P_k(d) = d P_k + (1 - d) M: an index carries its own domain's content
-if its u < d, where u is uniform and fixed by (family, index), else the content of a domain picked at
-random, the same pick for every domain. Hence P_j(d) - P_k(d) = d (P_j - P_k), and exactly
+mixture. At distance d domain k is P_k(d) = d P_k + (1 - d) M: a picture carries its own domain's
+content if its u < d, where u is uniform and fixed by (family, index), else the content of a domain
+picked at random, the same pick for every domain. Hence P_j(d) - P_k(d) = d (P_j - P_k), and exactly
 
-- total variation and every integral probability metric (Wasserstein-1, MMD) are d times those at 1;
-  squared ones (MMD squared, as KID estimates) d squared times;
-- it is monotone image by image: own content at d stays own content at every larger d;
-- at 0 all domains of a family are the same images, index by index, and at d < 1 a share 1 - d of equal
-  indices are. Take disjoint ranges of indices for source and target if they must have no image in common.
+- total variation and every integral probability metric (Wasserstein-1, MMD) are d times what they
+  are at 1; squared ones (MMD squared, which KID estimates) d squared times. FID is neither: it is 0
+  at 0 and grows with d, but not in a line;
+- it is monotone picture by picture: own content at d stays own content at every larger d;
+- at 0 all domains of a family show the same pictures, index by index, and at d a share 1 - d of
+  equal indices do. Give source and target disjoint ranges of indices if they must share none.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ _FAMILIES: dict[str, dict[str, ModuleType]] = {
         "renaissance": renaissance,
     },
 }
-DOMAINS: tuple[str, ...] = tuple(f"{family}/{name}" for family, names in _FAMILIES.items() for name in names)
+DOMAINS: tuple[str, ...] = tuple(
+    f"{family}/{name}" for family, names in _FAMILIES.items() for name in names
+)
 _SMALLEST, _LARGEST = 16, 1024
 
 
@@ -100,12 +103,16 @@ def _quantised(picture: np.ndarray, scale: int) -> np.ndarray:
 
 def _check(domain: str, index: int, distance: float) -> None:
     if domain not in DOMAINS:
-        raise ValueError(f"unknown procedural domain {domain!r}: choose one of {', '.join(DOMAINS)}")
+        raise ValueError(
+            f"unknown procedural domain {domain!r}: choose one of {', '.join(DOMAINS)}"
+        )
     if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or index < 0:
         raise ValueError(f"index must be an integer of 0 or more, not {index!r}")
     if not 0.0 <= distance <= 1.0:
-        raise ValueError(f"distance must lie in [0, 1], not {distance!r}: 0 is one distribution for "
-                         "the whole family, 1 is fully distinct domains")  # fmt: skip
+        raise ValueError(
+            f"distance must lie in [0, 1], not {distance!r}: 0 makes all domains of a family one "
+            "distribution, 1 makes them fully distinct"
+        )
 
 
 def _check_resolution(resolution: int) -> None:

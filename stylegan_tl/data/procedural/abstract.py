@@ -50,7 +50,11 @@ def _box(canvas: Canvas, x: tuple, y: tuple, colour: Colour) -> None:
 def _grid(studio: Studio, draw: Draws, size: int) -> Canvas:
     canvas = Canvas(size, (0.95, 0.94, 0.90))
     classic = draw.chance(0.6)
-    paints = ((0.82, 0.13, 0.12), (0.95, 0.80, 0.12), (0.12, 0.25, 0.60)) if classic else studio.palette[:3]
+    paints = (
+        ((0.82, 0.13, 0.12), (0.95, 0.80, 0.12), (0.12, 0.25, 0.60))
+        if classic
+        else studio.palette[:3]
+    )
     xs = [-1.05, *sorted(draw.uniform(-0.85, 0.85) for _ in range(draw.integer(2, 4))), 1.05]
     ys = [-1.05, *sorted(draw.uniform(-0.85, 0.85) for _ in range(draw.integer(2, 4))), 1.05]
     for i in range(len(xs) - 1):
@@ -84,11 +88,15 @@ def _shapes(studio: Studio, draw: Draws, size: int) -> Canvas:
             corners = _turned(at, (radius, radius), angle)
             canvas.polygon(corners[:3], colour)
         else:
-            canvas.polygon(_turned(at, (1.4 * radius, 0.5 * radius), draw.uniform(0.0, 3.1416)), colour)
+            canvas.polygon(
+                _turned(at, (1.4 * radius, 0.5 * radius), draw.uniform(0.0, 3.1416)), colour
+            )
     for _ in range(draw.integer(3, 7)):
         first = (draw.uniform(-0.95, 0.95), draw.uniform(-0.95, 0.95))
         last = (draw.uniform(-0.95, 0.95), draw.uniform(-0.95, 0.95))
-        _stroke(canvas, first, last, draw.uniform(0.010, 0.03), draw.pick((_INK, _INK, *studio.palette)))
+        _stroke(
+            canvas, first, last, draw.uniform(0.010, 0.03), draw.pick((_INK, _INK, *studio.palette))
+        )
     return canvas
 
 
@@ -176,5 +184,8 @@ def _facets(studio: Studio, draw: Draws, size: int) -> Canvas:
         for i in range(count):
             a, b, c, d = nodes[j][i], nodes[j][i + 1], nodes[j + 1][i + 1], nodes[j + 1][i]
             for corners in ([a, b, c], [a, c, d]) if (i + j) % 2 else ([a, b, d], [b, c, d]):
-                canvas.polygon(corners, scale(draw.pick(studio.palette[:4]), draw.uniform(0.6, 1.15)))
+                canvas.polygon(
+                    corners, scale(draw.pick(studio.palette[:4]), draw.uniform(0.6, 1.15))
+                )
+    canvas.brush(studio, 0.04, 0.12)
     return canvas

@@ -1,4 +1,4 @@
-"""Bedrooms: a bed of some kind, nightstands with lamps, a wardrobe or a dresser, a rug, a picture."""
+"""Bedrooms: a bed of some kind, nightstands with lamps, a wardrobe or a chest, a rug, pictures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["furnish"]
 def furnish(room: Room, draw: Draws) -> None:
     """Put a bedroom's furniture into the room."""
     wide = draw.uniform(1.4, 1.9) if draw.chance(0.8) else draw.uniform(0.95, 1.1)
-    facing = draw.pick(("front", "front", "front", "right", "left"))
-    frame = wall_place(room, draw, facing, wide / 2 + 0.65, 0.0)
+    frame = _place(room, draw, wide)
+    facing = frame.facing
     length = draw.uniform(1.95, 2.15)
     if draw.chance(0.6):
         reach = draw.uniform(0.3, 0.7)
@@ -32,6 +32,16 @@ def furnish(room: Room, draw: Draws) -> None:
     if draw.chance(0.75) and room.free(facing, *_world(frame, wide / 2)):
         picture(frame, draw, room.palette, (-0.45 * wide, 0.45 * wide), 1.45)
     _extras(room, draw, facing)
+
+
+def _place(room: Room, draw: Draws, wide: float) -> Frame:
+    # Along a side wall only where the pillows come into view.
+    facing, out = draw.pick(("front", "front", "right", "left")), draw.uniform(0.55, 0.9)
+    if facing != "front":
+        frame = room.wall(facing, room.depth - wide / 2 - out)
+        if room.off_centre(frame.point(0.0, 0.25, 0.6)) < 0.85:
+            return frame
+    return wall_place(room, draw, "front", wide / 2 + 0.65, 0.0)
 
 
 def _world(frame: Frame, half: float) -> tuple[float, float]:
@@ -60,7 +70,13 @@ def _headboard(draw: Draws, frame: Frame, half: float, colour: Colour, high: flo
         count = draw.pick((0, 2, 3, 4))
         for k in range(count):
             a = -half + 2 * half * k / count
-            frame.panel(part, (a + 0.04, a + 2 * half / count - 0.04), 0.081, (high, top - 0.08), scale(colour, 1.15))
+            frame.panel(
+                part,
+                (a + 0.04, a + 2 * half / count - 0.04),
+                0.081,
+                (high, top - 0.08),
+                scale(colour, 1.15),
+            )
         return
     for k in range(7):
         at = -half + 2 * half * k / 6
@@ -72,7 +88,9 @@ def _blanket(
     room: Room, draw: Draws, frame: Frame, half: float, length: float, levels: tuple[float, float]
 ) -> None:
     palette = room.palette
-    colour = draw.pick((palette.cloth, palette.cloth, palette.second_cloth, palette.linen, palette.accent))
+    colour = draw.pick(
+        (palette.cloth, palette.cloth, palette.second_cloth, palette.linen, palette.accent)
+    )
     other = draw.pick((palette.linen, palette.second_cloth, palette.accent, scale(colour, 0.6)))
     kind = draw.pick((None, None, "stripes", "bands", "checks", "dots"))
     texture = Texture(kind, draw.uniform(0.16, 0.40), other, 0.9) if kind else PLAIN
@@ -80,7 +98,12 @@ def _blanket(
     bottom = max(0.06, levels[0] - drop + 0.1)
     top = levels[1] + 0.05
     frame.box((-half - 0.03, half + 0.03), (start, length + 0.03), (bottom, top), colour, texture)
-    frame.box((-half - 0.03, half + 0.03), (start - 0.22, start), (levels[0], top + 0.01), mix(colour, palette.linen, 0.65))
+    frame.box(
+        (-half - 0.03, half + 0.03),
+        (start - 0.22, start),
+        (levels[0], top + 0.01),
+        mix(colour, palette.linen, 0.65),
+    )
     if draw.chance(0.45):
         throw = draw.pick((palette.accent, palette.second_cloth, other))
         at = length - draw.uniform(0.55, 0.75)
@@ -116,16 +139,19 @@ def _nightstands(room: Room, draw: Draws, frame: Frame, wide: float) -> None:
 
 
 def _extras(room: Room, draw: Draws, facing: str) -> None:
-    other = draw.pick([side for side in ("right", "left") if side != facing])
+    other = draw.pick(("right", "left")) if facing == "front" else "front"
     frame = wall_place(room, draw, other, 0.75, 0.25)
+    if facing != "front":
+        away = 1.0 if facing == "right" else 0.0
+        frame = room.wall("front", room.width / 2 + (2 * away - 1) * (room.width / 2 - 0.75))
     free = room.free(other, *_world(frame, 0.7))
     kind = draw.unit()
     colour = draw.pick((room.palette.wood, room.palette.second_wood))
-    if kind < 0.4 and free and facing == "front":
+    if kind < 0.4 and free:
         wardrobe(frame, (-0.65, 0.65), 0.55, draw.uniform(1.95, 2.2), colour, draw.integer(2, 3))
-    elif kind < 0.75 and facing == "front":
+    elif kind < 0.8:
         chest(frame, (-0.55, 0.55), 0.45, draw.uniform(0.75, 0.9), colour, 2, 3)
         if free:
             picture(frame, draw, room.palette, (-0.4, 0.4), 1.2)
-    elif kind < 0.85:
+    elif kind < 0.9:
         plant(frame, draw, 0.3, draw.uniform(0.8, 1.2))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylegan_tl.data.procedural.draws import Colour, Draws, hsv, mix
+from stylegan_tl.data.procedural.draws import Colour, Draws, dye, hsv, mix
 from stylegan_tl.data.procedural.raster import cover
 
 __all__ = ["Canvas", "Studio", "draw_studio", "smooth"]
@@ -37,7 +37,7 @@ def draw_studio(index: int) -> Studio:
     hue = draw.unit()
     steps = draw.pick(((0.0, 0.08, 0.5), (0.0, 0.33, 0.67), (0.0, 0.12, 0.9), (0.0, 0.42, 0.58)))
     palette = [
-        hsv(hue + step + draw.uniform(-0.03, 0.03), draw.uniform(0.45, 0.9), draw.uniform(0.5, 0.95))
+        dye(draw, hue + step + draw.uniform(-0.03, 0.03), (0.45, 0.82), (0.5, 0.94))
         for step in steps
     ]
     palette.append(hsv(hue + 0.1, draw.uniform(0.04, 0.2), draw.uniform(0.85, 0.97)))
@@ -58,7 +58,12 @@ def smooth(table: np.ndarray, size: int) -> np.ndarray:
     rows, row_part = _stretch(table.shape[0], size)
     columns, column_part = _stretch(table.shape[1], size)
     wide = table[:, columns] + (table[:, columns + 1] - table[:, columns]) * column_part
-    return wide[rows] + (wide[rows + 1] - wide[rows]) * row_part[:, None]
+    first = wide.take(rows, axis=0)
+    second = wide.take(rows + 1, axis=0)
+    second -= first
+    second *= row_part[:, None]
+    second += first
+    return second
 
 
 def _stretch(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +71,22 @@ def _stretch(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     whole = np.minimum(at.astype(np.int32), count - 2)
     part = at - whole
     return whole, part * part * (3 - 2 * part)
+
+
+def _flow(noise: np.ndarray, at: np.ndarray) -> np.ndarray:
+    # A smooth field of directions [2, n], in [-0.5, 0.5] each, at places [n, 2] in [0, 1).
+    place = at.T * _F(noise.shape[-1] - 1)
+    (x, y) = whole = place.astype(np.int32)
+    across, along = place - whole
+    upper = noise[:, y, x] + (noise[:, y, x + 1] - noise[:, y, x]) * across
+    lower = noise[:, y + 1, x] + (noise[:, y + 1, x + 1] - noise[:, y + 1, x]) * across
+    return upper + (lower - upper) * along - _F(0.5)
+
+
+def _turn(corners: list[tuple[float, float]]) -> float:
+    # -1 or 1: which way round the corners go.
+    area = sum(corners[k - 1][0] * y - x * corners[k - 1][1] for k, (x, y) in enumerate(corners))
+    return -1.0 if area > 0 else 1.0
 
 
 class Canvas:
@@ -78,7 +99,12 @@ class Canvas:
         self.detail = np.zeros((size, size), _F)
         self.axis = ((np.arange(size, dtype=_F) + _F(0.5)) * _F(2 / size) - 1).astype(_F)
 
-    def blend(self, mask: np.ndarray, colour: Colour | np.ndarray, area=np.s_[:, :]) -> None:  # noqa: ANN001
+    def blend(
+        self,
+        mask: np.ndarray,
+        colour: Colour | np.ndarray,
+        area: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
         """Paint `colour` where `mask` in [0, 1] says, within `area` (two slices)."""
         if isinstance(colour, tuple):
             colour = np.array(colour, _F)[:, None, None]
@@ -132,21 +158,31 @@ class Canvas:
     def polygon(
         self, corners: list[tuple[float, float]], colour: Colour, opacity: float = 1.0
     ) -> None:
-        """A convex polygon with hard edges."""
-        points = (np.array([corners]) + 1) * (self.size / 2)
-        ids = np.full(self.size * self.size, -1, np.int32)
-        cover(points[..., 0], points[..., 1], self.size, ids, 0)
-        where = np.flatnonzero(ids == 0)
-        flat = self.rgb.reshape(3, -1)
-        flat[:, where] += (np.array(colour, _F)[:, None] - flat[:, where]) * _F(opacity)
+        """A convex polygon."""
+        xs, ys = zip(*corners, strict=True)
+        rows, columns = slice(*self._range(min(ys), max(ys))), slice(*self._range(min(xs), max(xs)))
+        x, y = self.axis[None, columns], self.axis[rows, None]
+        if not x.size or not y.size:
+            return
+        turn = _turn(corners)
+        inside = np.full((y.size, x.size), np.inf, _F)
+        for k, (ax, ay) in enumerate(corners):
+            bx, by = corners[k - 1]
+            length = math.sqrt((bx - ax) ** 2 + (by - ay) ** 2) + 1e-9
+            dx, dy = turn * (bx - ax) / length, turn * (by - ay) / length
+            across = (y - _F(ay)) * _F(dx) - (x - _F(ax)) * _F(dy)
+            np.minimum(inside, across, out=inside)
+        mask = np.clip(inside * _F(self.size / 2) + _F(0.5), 0, 1) * _F(opacity)
+        self.blend(mask, colour, (rows, columns))
 
     def ridge(self, heights: np.ndarray, colour: Colour, below: Colour, fade: float = 0.5) -> None:
         """Ground below a skyline y = heights [size], from `colour` at the top to `below`."""
-        depth = self.axis[:, None] - heights[None, :]
+        rows = slice(self._range(float(heights.min()), 1.0)[0], self.size)
+        depth = self.axis[rows, None] - heights[None, :]
         mask = np.clip(depth * _F(self.size / 2) + _F(0.5), 0, 1)
         weight = np.clip(depth * _F(1 / fade), 0, 1)
         first, second = (np.array(c, _F)[:, None, None] for c in (colour, below))
-        self.blend(mask, first + (second - first) * weight)
+        self.blend(mask, first + (second - first) * weight, (rows, slice(None)))
 
     def focus(self, centre: tuple[float, float], radii: tuple[float, float]) -> None:
         """Ask for fine brushes inside an ellipse."""
@@ -160,9 +196,8 @@ class Canvas:
         `along` in [0, 1] turns the strokes from the flow of the noise towards the horizontal.
         """
         reference = self.rgb.reshape(3, -1).copy()
-        flow = [smooth(studio.noise[k, :5, :5], self.size).reshape(-1) - 0.5 for k in (2, 3)]
-        for layer, (table, scale) in enumerate(zip(studio.strokes, (1.0, 0.55))):  # noqa: B905
-            self._strokes(reference, flow, table, size * scale, jitter, along, layer)
+        for layer, (table, scale) in enumerate(zip(studio.strokes, (1.0, 0.55), strict=True)):
+            self._strokes(reference, studio.noise, table, size * scale, jitter, along, layer)
 
     def finish(self, studio: Studio, varnish: Colour, amount: float, vignette: float) -> None:
         """Canvas weave, a varnish that tints everything, and darker corners."""
@@ -194,7 +229,7 @@ class Canvas:
     def _strokes(
         self,
         reference: np.ndarray,
-        flow: list[np.ndarray],
+        noise: np.ndarray,
         table: np.ndarray,
         scale: float,
         jitter: float,
@@ -208,7 +243,8 @@ class Canvas:
             keep = self.detail.reshape(-1)[pixel] < 0.5
             table, at, pixel = table[keep], at[keep], pixel[keep]
         fine = np.where(self.detail.reshape(-1)[pixel] > 0.5, 0.3, 1.0)
-        right, down = flow[0][pixel] + along, flow[1][pixel] * (1 - along)
+        right, down = _flow(noise[2:4, :5, :5], table[:, :2])
+        right, down = right + along, down * (1 - along)
         norm = np.sqrt(right * right + down * down) + 1e-6
         right, down = right / norm, down / norm
         long = scale * (0.6 + 0.8 * table[:, 2]) * fine * size
@@ -218,9 +254,12 @@ class Canvas:
         column = table[:, :1] * size + s * right[:, None] - t * down[:, None]
         row = table[:, 1:2] * size + s * down[:, None] + t * right[:, None]
         ids = np.full(size * size, -1, np.int32)
-        cover(column, row, size, ids, 0)
+        counts = np.full(len(table), 6, np.int32)
+        cover(column.reshape(-1), row.reshape(-1), counts, size, ids, 0)
         tone = 1 + _F(jitter) * (table[:, 4] - _F(0.5)) * fine.astype(_F)
         hue = _F(0.5 * jitter) * (table[:, 5:8].T - _F(0.5)) * fine.astype(_F)
         colours = reference[:, pixel] * tone + hue
         where = np.flatnonzero(ids >= 0)
-        self.rgb.reshape(3, -1)[:, where] = colours[:, ids[where]]
+        flat, stroke = self.rgb.reshape(3, -1), ids.take(where)
+        for k in range(3):
+            flat[k][where] = colours[k].take(stroke)

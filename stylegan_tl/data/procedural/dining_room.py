@@ -85,7 +85,9 @@ def _chairs(
 
 
 def _lamp(draw: Draws, room: Room, frame: Frame, half: tuple[float, float]) -> None:
-    shade = draw.pick((room.palette.metal, room.palette.accent, (0.94, 0.92, 0.86), (0.13, 0.13, 0.13)))
+    shade = draw.pick(
+        (room.palette.metal, room.palette.accent, (0.94, 0.92, 0.86), (0.13, 0.13, 0.13))
+    )
     lit = draw.chance(0.7) or room.daylight < 0.5
     level, radius = draw.uniform(1.45, 1.68), draw.uniform(0.2, 0.32)
     if half[0] > 0.75 and draw.chance(0.5):
@@ -152,6 +154,5 @@ def _walls(draw: Draws, room: Room) -> None:
 
 def _wainscot(room: Room, colour: Colour) -> None:
     panels = Texture("stripes", 0.5, mix(colour, (0.0, 0.0, 0.0), 0.06), 1.0)
-    room.scene.flat = room.scene.flat[:]
     frame = room.wall("front", 0.0)
     frame.panel(None, (0.0, room.width), 0.004, (0.09, 0.8), colour, panels)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["Colour", "Draws", "hsv", "mix", "scale"]
+__all__ = ["Colour", "Draws", "dye", "hsv", "mix", "scale"]
 
 T = TypeVar("T")
 Colour = tuple[float, float, float]
@@ -16,7 +16,7 @@ _BLOCK = 256
 
 
 class Draws:
-    """Uniform numbers of the stream named by `key`; the same in every process and on every platform.
+    """Uniform numbers of the stream named by `key`: the same in every process, on every platform.
 
     The name is hashed with SHA-256, so that streams of different names are independent.
     """
@@ -66,6 +66,16 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
         int(sector) % 6
     ]
     return value * red, value * green, value * blue
+
+
+def dye(
+    draw: Draws, hue: float, saturation: tuple[float, float], value: tuple[float, float]
+) -> Colour:
+    """A colour of about this hue; greens and magentas come out muted, as they do on real things."""
+    hue %= 1.0
+    muted = 0.6 if 0.19 < hue < 0.50 or 0.75 < hue < 0.93 else 1.0
+    colour = hsv(hue, muted * draw.uniform(*saturation), draw.uniform(*value))
+    return scale(colour, 0.85 + 0.15 * muted)
 
 
 def mix(first: Colour, second: Colour, weight: float) -> Colour:

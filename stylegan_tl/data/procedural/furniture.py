@@ -1,10 +1,10 @@
-"""Pieces that several rooms use: rugs, lamps, pictures, plants, chests, wardrobes, shelves, chairs."""
+"""Pieces that several rooms use: rugs, lamps, pictures, plants, chests, shelves, tables, chairs."""
 
 from __future__ import annotations
 
 from stylegan_tl.data.procedural.draws import Colour, Draws, hsv, mix, scale
 from stylegan_tl.data.procedural.room import Palette, Room
-from stylegan_tl.data.procedural.scene import PLAIN, Frame, Texture
+from stylegan_tl.data.procedural.scene import PLAIN, Frame, Span, Texture
 
 __all__ = [
     "books",
@@ -20,15 +20,14 @@ __all__ = [
     "wardrobe",
 ]
 
-Span = tuple[float, float]
-
 
 def wall_place(room: Room, draw: Draws, facing: str, half: float, margin: float) -> Frame:
     """A frame on a wall with room for `half` metres to both sides, where the viewer sees it."""
     length = room.width if facing == "front" else room.depth
     low = half + margin if facing == "front" else length - 2.7 + half
     high = length - half - margin
-    return room.wall(facing, draw.uniform(min(low, high), high) if low < high else (low + high) / 2)
+    frames = [room.wall(facing, draw.uniform(min(low, high), high)) for _ in range(4)]
+    return min(frames, key=lambda frame: max(0.55, room.off_centre(frame.point(0.0, 0.3, 1.0))))
 
 
 def rug(frame: Frame, draw: Draws, room: Room, s: Span, t: Span) -> None:
@@ -57,7 +56,9 @@ def lamp(
     scene.prism((x, z), (level, level + 0.03), (0.09, 0.09), palette.metal)
     scene.prism((x, z), (level + 0.03, level + tall - 0.26), (0.025, 0.025), palette.metal)
     bright = mix(shade, (1.0, 0.9, 0.7), 0.5) if lit else shade
-    scene.prism((x, z), (level + tall - 0.26, level + tall), (size, 0.7 * size), bright, PLAIN, 1.1 * lit)
+    scene.prism(
+        (x, z), (level + tall - 0.26, level + tall), (size, 0.7 * size), bright, PLAIN, 1.1 * lit
+    )
     if lit:
         scene.lamps.append(((x, level + tall - 0.1, z), (1.0, 0.78, 0.50), 0.55))
 
@@ -74,7 +75,9 @@ def picture(frame: Frame, draw: Draws, palette: Palette, s: Span, low: float) ->
         other = hsv(draw.unit(), draw.uniform(0.1, 0.7), draw.uniform(0.5, 1.0))
         canvas = Texture("canvas", draw.uniform(0.12, 0.3), other)
         part = frame.box((a, b), (0.0, 0.03), (low, low + tall), edge)
-        frame.panel(part, (a + 0.04, b - 0.04), 0.031, (low + 0.04, low + tall - 0.04), paint, canvas)
+        frame.panel(
+            part, (a + 0.04, b - 0.04), 0.031, (low + 0.04, low + tall - 0.04), paint, canvas
+        )
 
 
 def plant(frame: Frame, draw: Draws, t: float, tall: float, level: float = 0.0) -> None:
@@ -104,7 +107,9 @@ def chest(
             c, d = 0.08 + j * high, 0.08 + (j + 1) * high - 0.035
             frame.panel(part, (a, b), deep + 0.002, (c, d), scale(colour, 1.12))
             middle = (a + b) / 2
-            frame.panel(part, (middle - 0.05, middle + 0.05), deep + 0.004, (d - 0.07, d - 0.035), knob)
+            frame.panel(
+                part, (middle - 0.05, middle + 0.05), deep + 0.004, (d - 0.07, d - 0.035), knob
+            )
 
 
 def wardrobe(frame: Frame, s: Span, deep: float, tall: float, colour: Colour, doors: int) -> None:
@@ -127,7 +132,13 @@ def books(frame: Frame, draw: Draws, s: Span, deep: float, tall: float, colour: 
     high = (tall - 0.06) / rows
     for row in range(rows):
         y = 0.05 + row * high
-        frame.panel(part, (s[0] + 0.04, s[1] - 0.04), deep + 0.002, (y, y + high - 0.04), scale(colour, 0.35))
+        frame.panel(
+            part,
+            (s[0] + 0.04, s[1] - 0.04),
+            deep + 0.002,
+            (y, y + high - 0.04),
+            scale(colour, 0.35),
+        )
         at = s[0] + 0.05
         while at < s[1] - 0.16:
             wide = draw.uniform(0.05, 0.12)
@@ -160,7 +171,9 @@ def chair(frame: Frame, colour: Colour, seat: Colour, back: float, wide: float =
             frame.box((a, a + 0.05), (b, b + 0.05), (0.0, level - 0.04), colour)
     frame.box((-half, -half + 0.06), (-half, -half + 0.05), (level + 0.04, back), colour)
     frame.box((half - 0.06, half), (-half, -half + 0.05), (level + 0.04, back), colour)
-    frame.box((-half + 0.06, half - 0.06), (-half, -half + 0.05), (back - 0.24, back - 0.02), colour)
+    frame.box(
+        (-half + 0.06, half - 0.06), (-half, -half + 0.05), (back - 0.24, back - 0.02), colour
+    )
 
 
 def pendant(frame: Frame, at: tuple[float, float], level: float, radius: float, ceiling: float,

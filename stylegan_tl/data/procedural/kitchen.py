@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stylegan_tl.data.procedural.draws import Colour, Draws, hsv, mix, scale
 from stylegan_tl.data.procedural.furniture import chair, pendant, table
 from stylegan_tl.data.procedural.room import Room
-from stylegan_tl.data.procedural.scene import PLAIN, Frame, Texture
+from stylegan_tl.data.procedural.scene import PLAIN, Frame, Part, Span, Texture
 
 __all__ = ["furnish"]
 
@@ -102,14 +102,14 @@ def _side_row(room: Room, draw: Draws, style: _Style, side: str) -> None:
     _clutter(frame, draw, span, None)
 
 
-def _counter_run(frame: Frame, style: _Style, span: tuple[float, float], stove: float) -> None:
+def _counter_run(frame: Frame, style: _Style, span: Span, stove: float) -> None:
     _doors_row(frame, style, span, stove)
     for a, b in ((span[0], stove), (stove + 0.6, span[1])):
         if b > a:
             frame.box((a, b), (0.0, _DEEP + 0.03), (_COUNTER - 0.05, _COUNTER), style.counter)
 
 
-def _doors_row(frame: Frame, style: _Style, span: tuple, stove: float | None) -> None:
+def _doors_row(frame: Frame, style: _Style, span: Span, stove: float | None) -> None:
     pieces = [span] if stove is None else [(span[0], stove), (stove + 0.6, span[1])]
     for a, b in pieces:
         if b - a < 0.05:
@@ -124,26 +124,46 @@ def _doors_row(frame: Frame, style: _Style, span: tuple, stove: float | None) ->
             _drawer(frame, part, style, (a + k * wide, a + (k + 1) * wide), (0.70, 0.85))
 
 
-def _door(frame: Frame, part, style: _Style, s: tuple, y: tuple, t: float) -> None:  # noqa: ANN001
+def _door(frame: Frame, part: Part, style: _Style, s: Span, y: Span, t: float) -> None:
     colour = scale(style.front if t == _DEEP else style.upper, 0.72)
     frame.panel(part, (s[0] + 0.012, s[0] + 0.03), t + 0.002, y, colour)
     frame.panel(part, (s[1] - 0.03, s[1] - 0.012), t + 0.002, y, colour)
     if style.inset:
-        frame.panel(part, (s[0] + 0.09, s[1] - 0.09), t + 0.002, (y[0] + 0.08, y[1] - 0.08), scale(colour, 1.22))
+        frame.panel(
+            part,
+            (s[0] + 0.09, s[1] - 0.09),
+            t + 0.002,
+            (y[0] + 0.08, y[1] - 0.08),
+            scale(colour, 1.22),
+        )
     top = y[1] - 0.16 if t == _DEEP else y[0] + 0.04
     frame.panel(part, (s[1] - 0.09, s[1] - 0.055), t + 0.004, (top, top + 0.12), style.handle)
 
 
-def _drawer(frame: Frame, part, style: _Style, s: tuple, y: tuple) -> None:  # noqa: ANN001
-    frame.panel(part, (s[0] + 0.02, s[1] - 0.02), _DEEP + 0.002, (y[0] - 0.03, y[0]), scale(style.front, 0.6))
+def _drawer(frame: Frame, part: Part, style: _Style, s: Span, y: Span) -> None:
+    frame.panel(
+        part,
+        (s[0] + 0.02, s[1] - 0.02),
+        _DEEP + 0.002,
+        (y[0] - 0.03, y[0]),
+        scale(style.front, 0.6),
+    )
     middle = (s[0] + s[1]) / 2
-    frame.panel(part, (middle - 0.07, middle + 0.07), _DEEP + 0.004, (y[0] + 0.06, y[0] + 0.09), style.handle)
+    frame.panel(
+        part,
+        (middle - 0.07, middle + 0.07),
+        _DEEP + 0.004,
+        (y[0] + 0.06, y[0] + 0.09),
+        style.handle,
+    )
 
 
 def _stove(frame: Frame, draw: Draws, style: _Style, at: float) -> None:
     colour, dark = style.appliance, (0.07, 0.07, 0.08)
     frame.occlude((at, at + 0.6), (0.0, _DEEP), (0.0, _COUNTER))
-    part = frame.box((at, at + 0.6), (0.0, _DEEP + 0.02), (0.0, _COUNTER), colour, top=(dark, PLAIN))
+    part = frame.box(
+        (at, at + 0.6), (0.0, _DEEP + 0.02), (0.0, _COUNTER), colour, top=(dark, PLAIN)
+    )
     front = _DEEP + 0.022
     frame.panel(part, (at + 0.06, at + 0.54), front, (0.22, 0.62), dark)
     frame.panel(part, (at + 0.06, at + 0.54), front + 0.002, (0.66, 0.69), (0.85, 0.85, 0.86))
@@ -162,13 +182,11 @@ def _hood(frame: Frame, draw: Draws, style: _Style, at: float, ceiling: float) -
     frame.box((at + 0.17, at + 0.43), (0.0, 0.26), (1.64, ceiling), colour)
 
 
-def _splash(frame: Frame, style: _Style, span: tuple[float, float]) -> None:
+def _splash(frame: Frame, style: _Style, span: Span) -> None:
     frame.panel(None, span, 0.008, (_COUNTER, 1.48), style.tiles, style.grout)
 
 
-def _uppers(
-    room: Room, frame: Frame, style: _Style, span: tuple[float, float], hood: float | None
-) -> None:
+def _uppers(room: Room, frame: Frame, style: _Style, span: Span, hood: float | None) -> None:
     start = span[0]
     while start < span[1] - 0.3:
         stop = min(start + 0.45, span[1])
@@ -178,17 +196,17 @@ def _uppers(
         start = stop
 
 
-def _upper_box(frame: Frame, style: _Style, span: tuple[float, float]) -> None:
+def _upper_box(frame: Frame, style: _Style, span: Span) -> None:
     part = frame.box(span, (0.0, 0.36), (1.48, 2.18), style.upper)
     count = max(1, int((span[1] - span[0]) / 0.45 + 0.5))
     wide = (span[1] - span[0]) / count
     for k in range(count):
-        _door(frame, part, style, (span[0] + k * wide, span[0] + (k + 1) * wide), (1.50, 2.16), 0.36)
+        _door(
+            frame, part, style, (span[0] + k * wide, span[0] + (k + 1) * wide), (1.50, 2.16), 0.36
+        )
 
 
-def _sink(
-    room: Room, frame: Frame, draw: Draws, style: _Style, span: tuple[float, float], stove: float
-) -> None:
+def _sink(room: Room, frame: Frame, draw: Draws, style: _Style, span: Span, stove: float) -> None:
     front = [window for window in room.windows if window.facing == "front"]
     at = sum(front[0].along) / 2 - 0.25 if front else stove + draw.pick((-0.75, 0.85))
     if not (span[0] + 0.05 < at < span[1] - 0.55) or stove - 0.5 < at < stove + 0.6:
@@ -198,7 +216,7 @@ def _sink(
     frame.box((at + 0.23, at + 0.27), (0.10, 0.26), (_COUNTER + 0.26, _COUNTER + 0.3), style.handle)
 
 
-def _clutter(frame: Frame, draw: Draws, span: tuple[float, float], stove: float | None) -> None:
+def _clutter(frame: Frame, draw: Draws, span: Span, stove: float | None) -> None:
     for _ in range(draw.integer(1, 4)):
         at = draw.uniform(span[0] + 0.15, max(span[0] + 0.16, span[1] - 0.15))
         if stove is not None and stove - 0.15 < at < stove + 0.75:
@@ -211,7 +229,8 @@ def _clutter(frame: Frame, draw: Draws, span: tuple[float, float], stove: float 
             frame.scene.prism((x, z), (_COUNTER, _COUNTER + tall), (0.07, 0.05), colour)
         elif kind < 0.75:
             frame.scene.prism((x, z), (_COUNTER, _COUNTER + 0.08), (0.08, 0.14), (0.9, 0.88, 0.84))
-            frame.scene.ball((x, _COUNTER + 0.12, z), 0.09, colour)
+            fruit = hsv(draw.pick((0.01, 0.08, 0.13, 0.25)), 0.8, 0.85)
+            frame.scene.ball((x, _COUNTER + 0.12, z), 0.09, fruit)
         else:
             frame.box((at - 0.12, at + 0.12), (0.12, 0.34), (_COUNTER, _COUNTER + 0.22), colour)
 
@@ -237,11 +256,24 @@ def _middle(room: Room, draw: Draws, style: _Style, side: str) -> None:
         frame.box((-half - 0.08, half + 0.08), (-0.05, 0.68), (0.86, 0.91), style.counter)
         for k in range(3):
             a = -half + 2 * half * k / 3
-            frame.panel(part, (a + 0.02, a + 2 * half / 3 - 0.02), 0.602, (0.1, 0.8), scale(style.front, 1.1))
+            frame.panel(
+                part,
+                (a + 0.02, a + 2 * half / 3 - 0.02),
+                0.602,
+                (0.1, 0.8),
+                scale(style.front, 1.1),
+            )
         if draw.chance(0.6):
-            pendant(frame, (0.0, 0.3), 1.65, 0.16, room.height, room.palette.metal, draw.chance(0.6))
+            pendant(
+                frame, (0.0, 0.3), 1.65, 0.16, room.height, room.palette.metal, draw.chance(0.6)
+            )
     elif kind < 0.34:
         frame = Frame(room.scene, x, room.depth - 1.5, "front")
         table(frame, (-0.42, 0.42), (0.0, 0.7), 0.75, room.palette.wood, room.palette.wood)
         for facing, dx in (("right", -0.55), ("left", 0.55)):
-            chair(Frame(room.scene, x + dx, room.depth - 1.85, facing), room.palette.wood, room.palette.cloth, 0.95)
+            chair(
+                Frame(room.scene, x + dx, room.depth - 1.85, facing),
+                room.palette.wood,
+                room.palette.cloth,
+                0.95,
+            )

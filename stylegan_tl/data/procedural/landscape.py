@@ -68,7 +68,12 @@ def _clouds(canvas: Canvas, studio: Studio, draw: Draws, colour: Colour) -> None
 def _sun(canvas: Canvas, draw: Draws, horizon: float, glow: Colour) -> None:
     at = (draw.uniform(-0.75, 0.75), horizon - draw.uniform(0.1, 0.6))
     radius = draw.uniform(0.07, 0.14)
-    colour = draw.pick(((1.0, 0.96, 0.75), (1.0, 0.85, 0.45), (1.0, 0.55, 0.3)))
+    night = glow[0] < 0.5
+    colour = draw.pick(
+        ((1.0, 0.96, 0.75), (1.0, 0.85, 0.45), (1.0, 0.96, 0.80) if night else (1.0, 0.55, 0.3))
+    )
+    colour = (1.0, 0.97, 0.84) if night else colour
+    canvas.focus(at, (1.3 * radius, 1.3 * radius))
     canvas.ellipse(at, (4 * radius, 4 * radius), mix(glow, colour, 0.7), 1.0, 0.0, 0.8)
     canvas.ellipse(at, (radius, radius), colour)
 
@@ -88,11 +93,15 @@ def _line(draw: Draws, size: int, count: int, rough: float) -> np.ndarray:
 
 
 def _mountains(canvas: Canvas, draw: Draws, horizon: float, zenith: Colour, glow: Colour) -> None:
-    rock = draw.pick(((0.35, 0.38, 0.50), (0.42, 0.36, 0.46), (0.30, 0.40, 0.48), (0.45, 0.38, 0.33)))
+    rock = draw.pick(
+        ((0.35, 0.38, 0.50), (0.42, 0.36, 0.46), (0.30, 0.40, 0.48), (0.45, 0.38, 0.33))
+    )
     snow = draw.chance(0.4)
     tall = draw.uniform(0.16, 0.34)
     for k in range(draw.integer(1, 2)):
-        line = horizon - tall * (1.1 - 0.45 * k) + 0.8 * tall * _line(draw, canvas.size, 4 + k, 0.35)
+        line = (
+            horizon - tall * (1.1 - 0.45 * k) + 0.8 * tall * _line(draw, canvas.size, 4 + k, 0.35)
+        )
         haze = mix(mix(rock, zenith, 0.3), glow, 0.45 - 0.25 * k)
         canvas.ridge(line, haze, mix(haze, glow, 0.35), 0.6)
         if snow and k == 0:
@@ -114,7 +123,7 @@ def _hills(
             canvas.blend(depth.astype(_F), colour)
         else:
             canvas.ridge(line, colour, scale(colour, 0.62), 0.8)
-    if ground in ("lake", "sea") and draw.chance(0.7):
+    if ground == "lake" or (ground == "sea" and draw.chance(0.7)):
         shore = 0.62 + 0.15 * _line(draw, canvas.size, 2, 0.15)
         bank = season if ground == "lake" else mix(season, (0.86, 0.76, 0.56), 0.85)
         canvas.ridge(shore.astype(_F), bank, scale(bank, 0.6), 0.7)
@@ -131,14 +140,19 @@ def _water(
     canvas.blend(below * np.clip((ripple - _F(0.66)) * 3, 0, 0.6), mix(glow, (1.0, 1.0, 1.0), 0.3))
     if draw.chance(0.35):
         x, y = draw.uniform(-0.6, 0.6), horizon + draw.uniform(0.12, 0.25)
-        canvas.polygon([(x - 0.12, y), (x + 0.12, y), (x + 0.07, y + 0.06), (x - 0.07, y + 0.06)], (0.3, 0.18, 0.12))
+        canvas.polygon(
+            [(x - 0.12, y), (x + 0.12, y), (x + 0.07, y + 0.06), (x - 0.07, y + 0.06)],
+            (0.3, 0.18, 0.12),
+        )
         canvas.polygon([(x, y - 0.3), (x + 0.13, y - 0.03), (x, y - 0.03)], (0.95, 0.92, 0.86))
         canvas.focus((x, y - 0.1), (0.2, 0.24))
 
 
 def _rows(canvas: Canvas, draw: Draws, horizon: float, season: Colour) -> None:
     vanish = draw.uniform(-0.5, 0.5)
-    colour = draw.pick(((0.90, 0.76, 0.30), (0.62, 0.45, 0.70), scale(season, 1.4), (0.80, 0.30, 0.25)))
+    colour = draw.pick(
+        ((0.90, 0.76, 0.30), (0.62, 0.45, 0.70), scale(season, 1.4), (0.80, 0.30, 0.25))
+    )
     top = horizon + 0.14
     for k in range(-7, 8, 2):
         a, b = vanish + 0.55 * (k - 0.55), vanish + 0.55 * (k + 0.55)
@@ -150,11 +164,12 @@ def _trees(
 ) -> None:
     kind = draw.pick(("round", "round", "pine", "cypress", "none"))
     leaf = scale(mix(season, (0.16, 0.26, 0.12), draw.uniform(0.3, 0.75)), draw.uniform(0.8, 1.1))
-    count = {"sea": draw.integer(0, 2), "lake": draw.integer(1, 4)}.get(ground, draw.integer(2, 9))
+    count = {"sea": 0, "lake": draw.integer(2, 6)}.get(ground, draw.integer(2, 9))
     places = sorted((draw.uniform(0.12, 0.75), draw.uniform(-1.0, 1.0)) for _ in range(count))
     for depth, x in places if kind != "none" else []:
-        y = horizon + (0.05 if ground in ("sea", "lake") and depth < 0.45 else depth)
-        tall = (0.22 + 0.75 * depth) * draw.uniform(0.6, 1.0)
+        y, tall = horizon + depth, (0.22 + 0.75 * depth) * draw.uniform(0.6, 1.0)
+        if ground == "lake":  # on the far shore or on the near bank, never in the water
+            y, tall = (0.70 + 0.3 * depth, tall) if depth > 0.5 else (horizon + 0.07, 0.6 * tall)
         _tree(canvas, studio, draw, kind, (x, y), tall, scale(leaf, draw.uniform(0.8, 1.25)))
 
 
@@ -165,11 +180,17 @@ def _tree(
     canvas.ellipse((x + 0.2 * tall, y), (0.4 * tall, 0.06 * tall), dark, 0.6, 0.0, 0.6)
     canvas.focus((x, y - 0.5 * tall), (0.35 * tall, 0.6 * tall))
     wide = 0.035 * tall
-    canvas.polygon([(x - wide, y), (x - wide, y - 0.5 * tall), (x + wide, y - 0.5 * tall), (x + wide, y)], trunk)
+    canvas.polygon(
+        [(x - wide, y), (x - wide, y - 0.5 * tall), (x + wide, y - 0.5 * tall), (x + wide, y)],
+        trunk,
+    )
     if kind == "pine":
         for k in range(3):
             base, half = y - (0.15 + 0.25 * k) * tall, (0.26 - 0.06 * k) * tall
-            canvas.polygon([(x - half, base), (x, base - 0.42 * tall), (x + half, base)], scale(leaf, 0.7 + 0.15 * k))
+            canvas.polygon(
+                [(x - half, base), (x, base - 0.42 * tall), (x + half, base)],
+                scale(leaf, 0.7 + 0.15 * k),
+            )
     elif kind == "cypress":
         canvas.globe((x, y - 0.55 * tall), (0.12 * tall, 0.55 * tall), leaf, dark, studio.light)
     else:

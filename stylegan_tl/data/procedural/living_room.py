@@ -96,8 +96,12 @@ def _sofa(room: Room, draw: Draws, frame: Frame, half: float) -> None:
     step = (2 * half - 2 * wide) / count
     for k in range(count):
         a = -half + wide + k * step
-        frame.cushion((a + 0.01, a + step - 0.01), (0.26, deep + 0.01), (0.30, 0.46), scale(colour, 1.08))
-        frame.cushion((a + 0.02, a + step - 0.02), (0.24, 0.40), (0.46, back + 0.03), scale(colour, 1.05))
+        frame.cushion(
+            (a + 0.01, a + step - 0.01), (0.26, deep + 0.01), (0.30, 0.46), scale(colour, 1.08)
+        )
+        frame.cushion(
+            (a + 0.02, a + step - 0.02), (0.24, 0.40), (0.46, back + 0.03), scale(colour, 1.05)
+        )
     for _ in range(draw.integer(0, 3)):
         at = draw.uniform(-half + wide + 0.2, half - wide - 0.2)
         paint = draw.pick((palette.accent, palette.linen, palette.second_cloth))
@@ -121,9 +125,22 @@ def _beside(room: Room, draw: Draws, frame: Frame, half: float) -> None:
         kind = draw.unit()
         if kind < 0.4:
             shade = draw.pick((room.palette.linen, room.palette.accent))
-            lamp(frame, (at, 0.35), 0.0, draw.uniform(1.45, 1.65), shade, room.palette, draw.chance(0.6))
+            lamp(
+                frame,
+                (at, 0.35),
+                0.0,
+                draw.uniform(1.45, 1.65),
+                shade,
+                room.palette,
+                draw.chance(0.6),
+            )
         elif kind < 0.7:
-            plant(Frame(frame.scene, frame.x + at, frame.z, "front"), draw, 0.35, draw.uniform(0.9, 1.3))
+            plant(
+                Frame(frame.scene, frame.x + at, frame.z, "front"),
+                draw,
+                0.35,
+                draw.uniform(0.9, 1.3),
+            )
 
 
 def _television(room: Room, draw: Draws, frame: Frame, free: bool) -> None:
@@ -155,7 +172,9 @@ def _fireplace(room: Room, draw: Draws, frame: Frame) -> None:
     flame = Texture("fire", 1.0, (0.06, 0.05, 0.05), 1.0, (0.05, 0.78))
     lit = draw.chance(0.8)
     hearth = (1.0, 0.62, 0.18) if lit else (0.06, 0.05, 0.05)
-    frame.panel(part, (-0.42, 0.42), 0.342, (0.05, 0.78), hearth, flame if lit else PLAIN, 1.2 * lit)
+    frame.panel(
+        part, (-0.42, 0.42), 0.342, (0.05, 0.78), hearth, flame if lit else PLAIN, 1.2 * lit
+    )
     if lit:
         x, _, z = frame.point(0.0, 0.7, 0.0)
         frame.scene.lamps.append(((x, 0.4, z), (1.0, 0.6, 0.28), 0.6))

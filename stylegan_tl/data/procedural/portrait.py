@@ -1,4 +1,4 @@
-"""Modern portraits: a face and bust before a flat or a soft background, many people, bold colour."""
+"""Modern portraits: a face and bust before a flat or soft background, many people, bold colour."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def paint(studio: Studio, draw: Draws, size: int) -> np.ndarray:
     neck(canvas, head)
     shoulders(canvas, head, cloth, scale(cloth, 0.55), draw.uniform(0.62, 0.78))
     _collar(canvas, head, draw, cloth)
-    face(canvas, head, draw.uniform(-0.6, 1.2), draw.uniform(0.85, 1.1))
+    face(canvas, head, draw.uniform(0.0, 1.4), draw.uniform(0.85, 1.1))
     _hair_front(canvas, head, draw, style, cloth)
     if draw.chance(0.2) and style in ("short", "bald", "hat", "curly"):
         _beard(canvas, head)
@@ -77,7 +77,9 @@ def _head(studio: Studio, draw: Draws) -> Head:
     hair = draw.pick(_HAIRS)
     if draw.chance(0.08):
         hair = draw.pick(studio.palette[:3])
-    eyes = draw.pick(((0.30, 0.18, 0.10), (0.22, 0.13, 0.08), (0.25, 0.42, 0.62), (0.30, 0.45, 0.28)))
+    eyes = draw.pick(
+        ((0.30, 0.18, 0.10), (0.22, 0.13, 0.08), (0.25, 0.42, 0.62), (0.30, 0.45, 0.28))
+    )
     lips = mix(scale(skin, 0.8), (0.75, 0.16, 0.20), draw.uniform(0.35, 0.85))
     return Head(
         draw.uniform(-0.10, 0.10), draw.uniform(-0.22, -0.06), draw.uniform(0.48, 0.58),
@@ -105,7 +107,7 @@ def _hair_behind(canvas: Canvas, head: Head, style: str) -> None:
     if style != "bald":
         centre = (head.x, head.y - 0.14 * size)
         canvas.globe(centre, (0.88 * size, 1.02 * size), head.hair, dark, head.light)
-    canvas.focus((head.x, head.y), (0.95 * size, 1.15 * size))
+    canvas.focus((head.x, head.y + 0.2 * size), (1.25 * size, 1.6 * size))
 
 
 def _hair_front(canvas: Canvas, head: Head, draw: Draws, style: str, cloth: Colour) -> None:
@@ -122,16 +124,25 @@ def _hair_front(canvas: Canvas, head: Head, draw: Draws, style: str, cloth: Colo
     if style in ("long", "bob"):
         for side in (-1.0, 1.0):
             centre = (head.x + 0.80 * side * size, head.y + 0.15 * size)
-            canvas.globe(centre, (0.20 * size, 0.85 * size), head.hair, dark, head.light, -0.1 * side)
+            canvas.globe(
+                centre, (0.20 * size, 0.85 * size), head.hair, dark, head.light, -0.1 * side
+            )
     elif draw.chance(0.5) and style == "bob":
-        canvas.globe((head.x, head.y - 0.6 * size), (0.65 * size, 0.3 * size), head.hair, dark, head.light)
+        canvas.globe(
+            (head.x, head.y - 0.6 * size), (0.65 * size, 0.3 * size), head.hair, dark, head.light
+        )
 
 
 def _hat(canvas: Canvas, head: Head, draw: Draws, cloth: Colour) -> None:
-    size, colour = head.size, draw.pick((cloth, (0.15, 0.15, 0.18), (0.85, 0.75, 0.5), (0.7, 0.15, 0.15)))
+    size, colour = (
+        head.size,
+        draw.pick((cloth, (0.15, 0.15, 0.18), (0.85, 0.75, 0.5), (0.7, 0.15, 0.15))),
+    )
     dark = scale(colour, 0.5)
     wide = draw.pick((0.95, 1.35))
-    canvas.globe((head.x, head.y - 0.95 * size), (0.80 * size, 0.52 * size), colour, dark, head.light)
+    canvas.globe(
+        (head.x, head.y - 0.95 * size), (0.80 * size, 0.52 * size), colour, dark, head.light
+    )
     canvas.ellipse((head.x, head.y - 0.60 * size), (wide * size, 0.13 * size), scale(colour, 0.8))
     canvas.ellipse((head.x, head.y - 0.72 * size), (0.80 * size, 0.09 * size), dark)
 
@@ -143,9 +154,18 @@ def _collar(canvas: Canvas, head: Head, draw: Draws, cloth: Colour) -> None:
         canvas.ellipse((x, y), (0.46 * size, 0.24 * size), mix(head.skin, head.shade, 0.3))
     elif kind < 0.7:
         shirt = (0.95, 0.95, 0.94)
-        canvas.polygon([(x - 0.42 * size, y - 0.1), (x + 0.42 * size, y - 0.1), (x, y + 0.9 * size)], shirt)
+        canvas.polygon(
+            [(x - 0.42 * size, y - 0.1), (x + 0.42 * size, y - 0.1), (x, y + 0.9 * size)], shirt
+        )
         tie = draw.pick(((0.6, 0.1, 0.12), (0.12, 0.16, 0.35), scale(cloth, 0.4)))
-        canvas.polygon([(x - 0.09 * size, y + 0.05 * size), (x + 0.09 * size, y + 0.05 * size), (x, y + 0.9 * size)], tie)
+        canvas.polygon(
+            [
+                (x - 0.09 * size, y + 0.05 * size),
+                (x + 0.09 * size, y + 0.05 * size),
+                (x, y + 0.9 * size),
+            ],
+            tie,
+        )
     else:
         canvas.ellipse((x, y - 0.05 * size), (0.5 * size, 0.20 * size), scale(cloth, 0.75))
 

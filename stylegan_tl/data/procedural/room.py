@@ -1,12 +1,12 @@
-"""The empty room: everything that all rooms share, drawn from one distribution by the index alone."""
+"""The empty room: all that rooms share, drawn from one distribution by the index alone."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from stylegan_tl.data.procedural.draws import Colour, Draws, hsv, mix, scale
-from stylegan_tl.data.procedural.scene import PLAIN, Camera, Face, Frame, Scene, Texture
+from stylegan_tl.data.procedural.draws import Colour, Draws, dye, hsv, mix, scale
+from stylegan_tl.data.procedural.scene import PLAIN, Camera, Face, Frame, Point, Scene, Texture
 from stylegan_tl.data.procedural.shade import Light, Shell, Sun
 
 __all__ = ["Palette", "Room", "Window", "draw_room"]
@@ -72,6 +72,16 @@ class Room:
             return Frame(self.scene, 0.0, along, facing)
         return Frame(self.scene, self.width, along, facing)
 
+    def off_centre(self, point: Point) -> float:
+        """How far from the middle of the picture a point is seen, sideways; 1 is the edge."""
+        x, z = point[0] - self.scene.camera.position[0], point[2] - self.scene.camera.position[2]
+        camera = self.scene.camera
+        right, forward = (
+            camera.cos_yaw * x - camera.sin_yaw * z,
+            camera.sin_yaw * x + camera.cos_yaw * z,
+        )
+        return abs(right / max(forward, 0.1)) * camera.focal
+
     def free(self, facing: str, low: float, high: float) -> bool:
         """Whether no window of that wall overlaps [low, high]."""
         return all(
@@ -118,11 +128,13 @@ def _palette(draw: Draws) -> Palette:
     else:
         wall = hsv(hue, draw.uniform(0.00, 0.08), draw.uniform(0.50, 0.85))
     other = hue + draw.pick((0.0, 0.5, 0.33, 0.67, 0.08)) + draw.uniform(-0.04, 0.04)
-    cloth = hsv(other, draw.uniform(0.10, 0.75), draw.uniform(0.35, 0.90))
-    second = hsv(other + draw.uniform(-0.1, 0.1), draw.uniform(0.05, 0.5), draw.uniform(0.5, 0.95))
-    accent = hsv(draw.unit(), draw.uniform(0.55, 0.90), draw.uniform(0.55, 0.90))
+    cloth = dye(draw, other, (0.10, 0.72), (0.38, 0.88))
+    second = dye(draw, other + draw.uniform(-0.1, 0.1), (0.05, 0.45), (0.55, 0.95))
+    accent = dye(draw, draw.unit(), (0.50, 0.85), (0.55, 0.88))
     wood, second_wood = draw.pick(_WOODS), draw.pick((*_WOODS, _WHITE, (0.20, 0.19, 0.19)))
-    metal = draw.pick(((0.72, 0.73, 0.75), (0.72, 0.73, 0.75), (0.18, 0.18, 0.19), (0.76, 0.6, 0.34)))
+    metal = draw.pick(
+        ((0.72, 0.73, 0.75), (0.72, 0.73, 0.75), (0.18, 0.18, 0.19), (0.76, 0.6, 0.34))
+    )
     ceiling = mix(_WHITE, wall, draw.uniform(0.0, 0.25))
     trim = draw.pick((_WHITE, _WHITE, scale(wall, 0.9), wood))
     linen = mix(_LINEN, second, draw.pick((0.0, 0.0, 0.15, 0.5)))
@@ -195,7 +207,9 @@ def _shell(
     lights += [_window_light(window, size, daylight) for window in windows]
     suns = tuple(_suns(draw, windows, size, daylight))
     ambient = scale(fill, level)
-    return Shell(*size, faces, ambient, tuple(lights), suns, draw.uniform(1.25, 1.7), draw.field(64, 64))
+    return Shell(
+        *size, faces, ambient, tuple(lights), suns, draw.uniform(1.25, 1.7), draw.field(64, 64)
+    )
 
 
 def _window_light(window: Window, size: tuple[float, float, float], daylight: float) -> Light:
@@ -211,7 +225,7 @@ def _window_light(window: Window, size: tuple[float, float, float], daylight: fl
     return Light(position, colour, 0.85 * area * daylight, normal)
 
 
-def _suns(draw: Draws, windows, size, daylight) -> list[Sun]:  # noqa: ANN001
+def _suns(draw: Draws, windows: tuple[Window, ...], size: Point, daylight: float) -> list[Sun]:
     sunny, slope, turn = draw.chance(0.5), draw.uniform(0.45, 0.95), draw.uniform(-0.7, 0.7)
     window = windows[0]
     if not sunny or daylight < 0.5:
@@ -255,7 +269,9 @@ def _hang_window(
     room: Room, window: Window, sky: tuple, glow: float, bars: tuple[int, int]
 ) -> None:
     frame, (low, high) = room.wall(window.facing, 0.0), window.levels
-    s0, s1 = sorted((_local(window.facing, window.along[0]), _local(window.facing, window.along[1])))
+    s0, s1 = sorted(
+        (_local(window.facing, window.along[0]), _local(window.facing, window.along[1]))
+    )
     trim = room.palette.trim
     view = Texture("sky", 1.0, sky[1], sky[2], (low, high))
     frame.panel(None, (s0 - 0.09, s1 + 0.09), 0.005, (low - 0.06, high + 0.09), trim)
@@ -271,7 +287,9 @@ def _hang_window(
 
 def _curtains(room: Room, window: Window, colour: Colour) -> None:
     frame, (low, high) = room.wall(window.facing, 0.0), window.levels
-    s0, s1 = sorted((_local(window.facing, window.along[0]), _local(window.facing, window.along[1])))
+    s0, s1 = sorted(
+        (_local(window.facing, window.along[0]), _local(window.facing, window.along[1]))
+    )
     part = 0.20 * (s1 - s0)
     bottom = low - 0.25
     folds = Texture("stripes", 0.11, scale(colour, 0.8), 1.0)
@@ -282,9 +300,13 @@ def _curtains(room: Room, window: Window, colour: Colour) -> None:
 
 def _blind(room: Room, window: Window, colour: Colour) -> None:
     frame, (low, high) = room.wall(window.facing, 0.0), window.levels
-    s0, s1 = sorted((_local(window.facing, window.along[0]), _local(window.facing, window.along[1])))
+    s0, s1 = sorted(
+        (_local(window.facing, window.along[0]), _local(window.facing, window.along[1]))
+    )
     slats = Texture("bands", 0.09, scale(colour, 0.82), 1.0)
-    frame.box((s0 - 0.02, s1 + 0.02), (0.02, 0.06), (high - 0.4 * (high - low), high), colour, slats, 0.35)
+    frame.box(
+        (s0 - 0.02, s1 + 0.02), (0.02, 0.06), (high - 0.4 * (high - low), high), colour, slats, 0.35
+    )
 
 
 def _local(facing: str, along: float) -> float:
@@ -294,5 +316,9 @@ def _local(facing: str, along: float) -> float:
 def _skirting(room: Room) -> None:
     trim, width, depth = room.palette.trim, room.width, room.depth
     room.wall("front", 0.0).panel(None, (0.0, width), 0.01, (0.0, 0.09), trim)
-    room.wall("right", 0.0).panel(None, (depth - 6.0, depth), 0.01, (0.0, 0.09), trim)
-    room.wall("left", 0.0).panel(None, (-depth, 6.0 - depth), 0.01, (0.0, 0.09), trim)
+    camera = room.scene.camera
+    for side, x in (("right", 0.0), ("left", width)):  # from just before the camera's plane on
+        across = camera.sin_yaw * (x - camera.position[0])
+        start = camera.position[2] + (0.15 - across) / camera.cos_yaw
+        span = (start, depth) if side == "right" else (-depth, -start)
+        room.wall(side, 0.0).panel(None, span, 0.01, (0.0, 0.09), trim)

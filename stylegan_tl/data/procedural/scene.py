@@ -1,8 +1,8 @@
 """Convex solids in a room, seen in perspective: what there is to draw.
 
-World axes: x to the right in [0, width], y up in [0, height], z away from the viewer in [.., depth];
-units are metres. Only +, -, *, / and sqrt touch coordinates, which IEEE 754 rounds exactly: the same
-picture on every platform.
+World axes: x to the right in [0, width], y up in [0, height], z away from the viewer, up to depth;
+units are metres. Only +, -, *, / and sqrt touch coordinates, which IEEE 754 rounds exactly: the
+same picture on every platform.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import numpy as np
 
 from stylegan_tl.data.procedural.draws import Colour
 
-__all__ = ["PLAIN", "Camera", "Face", "Frame", "Scene", "Texture"]
+__all__ = ["PLAIN", "Camera", "Face", "Frame", "Part", "Point", "Scene", "Span", "Texture"]
 
-_NEAR = 0.08
 _SIDES = 12
 _RING = tuple(
     (round(math.cos(2 * math.pi * k / _SIDES), 9), round(math.sin(2 * math.pi * k / _SIDES), 9))
     for k in range(_SIDES)
 )
+_INNER = 0.9659258  # the distance of a side of the unit ring from its centre
+_MIDDLES = tuple(
+    (
+        round(math.cos(math.pi * (2 * k + 1) / _SIDES), 9),
+        round(math.sin(math.pi * (2 * k + 1) / _SIDES), 9),
+    )
+    for k in range(_SIDES)
+)
 Point = tuple[float, float, float]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ PLAIN: Texture | None = None
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that turns about the vertical only; `shift` lowers the picture as a shift lens does."""
+    """A camera that turns about the vertical only; `shift` lowers its picture like a shift lens."""
 
     position: Point
     sin_yaw: float
@@ -79,7 +87,9 @@ class Face:
 
 
 @dataclass
-class _Part:
+class Part:
+    """A convex solid: its bounding box and the faces and patches to paint together."""
+
     low: Point
     high: Point
     faces: list[Face] = field(default_factory=list)
@@ -91,7 +101,7 @@ class Scene:
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
         self.flat: list[Face] = []
-        self.parts: list[_Part] = []
+        self.parts: list[Part] = []
         self.lamps: list[tuple[Point, Colour, float]] = []
         self.occluders: list[tuple[Point, Point]] = []
 
@@ -102,7 +112,7 @@ class Scene:
         colour: Colour,
         texture: Texture | None = PLAIN,
         glow: float = 0.0,
-        part: _Part | None = None,
+        part: Part | None = None,
     ) -> None:
         """A flat patch on the room itself, or on the last face of a part that it belongs to."""
         face = Face(corners, normal, colour, texture, glow)
@@ -117,11 +127,11 @@ class Scene:
         texture: Texture | None = PLAIN,
         glow: float = 0.0,
         top: tuple[Colour, Texture | None] | None = None,
-    ) -> _Part:
+    ) -> Part:
         """An axis-aligned box; only the faces towards the viewer are kept."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         eye = self.camera.position
-        part = _Part(low, high)
+        part = Part(low, high)
         add = part.faces.append
         if eye[0] < x0 or eye[0] > x1:
             x, side = (x0, -1.0) if eye[0] < x0 else (x1, 1.0)
@@ -139,12 +149,12 @@ class Scene:
         self.parts.append(part)
         return part
 
-    def solid(self, faces: list[Face]) -> _Part:
+    def solid(self, faces: list[Face]) -> Part:
         """Any convex solid from its faces; the faces turned away are dropped."""
         points = [corner for face in faces for corner in face.corners]
-        low = tuple(min(point[k] for point in points) for k in range(3))
-        high = tuple(max(point[k] for point in points) for k in range(3))
-        part = _Part(low, high, [face for face in faces if self._faces_viewer(face)])  # type: ignore[arg-type]
+        columns = tuple(zip(*points, strict=True))
+        low, high = tuple(map(min, columns)), tuple(map(max, columns))
+        part = Part(low, high, [face for face in faces if self._faces_viewer(face)])  # type: ignore[arg-type]
         self.parts.append(part)
         return part
 
@@ -157,24 +167,28 @@ class Scene:
         texture: Texture | None = PLAIN,
         glow: float = 0.0,
         cap: Colour | None = None,
-    ) -> _Part:
+    ) -> Part:
         """An upright twelve-sided cone stump: lamp shades, pots, round tables, legs."""
         (cx, cz), (y0, y1), (r0, r1) = centre, levels, radii
+        eye = self.camera.position
         below = [(cx + r0 * c, y0, cz + r0 * s) for c, s in _RING]
         above = [(cx + r1 * c, y1, cz + r1 * s) for c, s in _RING]
         lean = (r0 - r1) / (y1 - y0)
         length = math.sqrt(1 + lean * lean)
-        faces = []
-        for k in range(_SIDES):
-            n = (k + 1) % _SIDES
-            c, s = (_RING[k][0] + _RING[n][0]) / 1.9318516, (_RING[k][1] + _RING[n][1]) / 1.9318516
-            quad = [below[k], below[n], above[n], above[k]]
-            faces.append(Face(quad, (c / length, lean / length, s / length), colour, texture, glow))
-        faces.append(Face(above, (0.0, 1.0, 0.0), cap or colour, PLAIN, glow))
-        faces.append(Face(below, (0.0, -1.0, 0.0), colour, PLAIN, glow))
-        return self.solid(faces)
+        dx, dy, dz = eye[0] - cx, eye[1] - y0, eye[2] - cz
+        part = self._new_part((cx, y0, cz), max(r0, r1), y1)
+        for k, (c, s) in enumerate(_MIDDLES):
+            if c * dx + lean * dy + s * dz > r0 * _INNER:
+                quad = [below[k], below[k - 11], above[k - 11], above[k]]
+                normal = (c / length, lean / length, s / length)
+                part.faces.append(Face(quad, normal, colour, texture, glow))
+        if eye[1] > y1:
+            part.faces.append(Face(above, (0.0, 1.0, 0.0), cap or colour, PLAIN, glow))
+        elif eye[1] < y0:
+            part.faces.append(Face(below, (0.0, -1.0, 0.0), colour, PLAIN, glow))
+        return part
 
-    def ball(self, centre: Point, radius: float, colour: Colour, glow: float = 0.0) -> _Part:
+    def ball(self, centre: Point, radius: float, colour: Colour, glow: float = 0.0) -> Part:
         """A sphere, drawn as a disc towards the viewer with the normals of a sphere."""
         right = (self.camera.cos_yaw, 0.0, -self.camera.sin_yaw)
         x, y, z = centre
@@ -183,19 +197,24 @@ class Scene:
         ]
         normal = (-self.camera.sin_yaw, 0.0, -self.camera.cos_yaw)
         face = Face(disc, normal, colour, PLAIN, glow, (x, y, z, radius))
-        part = _Part(
-            (x - radius, y - radius, z - radius), (x + radius, y + radius, z + radius), [face]
-        )
-        self.parts.append(part)
+        part = self._new_part((x, y - radius, z), radius, y + radius)
+        part.faces.append(face)
         return part
 
     def occlude(self, low: Point, high: Point) -> None:
         """Let the box [low, high] darken the floor and the walls beside it."""
         self.occluders.append((low, high))
 
+    def _new_part(self, foot: Point, radius: float, top: float) -> Part:
+        x, y, z = foot
+        part = Part((x - radius, y, z - radius), (x + radius, top, z + radius))
+        self.parts.append(part)
+        return part
+
     def _faces_viewer(self, face: Face) -> bool:
-        eye, corner, normal = self.camera.position, face.corners[0], face.normal
-        return sum((eye[k] - corner[k]) * normal[k] for k in range(3)) > 0
+        (ex, ey, ez), (x, y, z) = self.camera.position, face.corners[0]
+        nx, ny, nz = face.normal
+        return (ex - x) * nx + (ey - y) * ny + (ez - z) * nz > 0
 
 
 @dataclass(frozen=True)
@@ -221,9 +240,7 @@ class Frame:
             return self.x + t, y, self.z + s
         return self.x - t, y, self.z - s
 
-    def span(
-        self, s: tuple[float, float], t: tuple[float, float], y: tuple[float, float]
-    ) -> tuple[Point, Point]:
+    def span(self, s: Span, t: Span, y: Span) -> tuple[Point, Point]:
         """World corners (low, high) of a local box."""
         first, second = self.point(s[0], t[0], y[0]), self.point(s[1], t[1], y[1])
         low = tuple(map(min, first, second))
@@ -232,20 +249,18 @@ class Frame:
 
     def box(
         self,
-        s: tuple[float, float],
-        t: tuple[float, float],
-        y: tuple[float, float],
+        s: Span,
+        t: Span,
+        y: Span,
         colour: Colour,
         texture: Texture | None = PLAIN,
         glow: float = 0.0,
         top: tuple[Colour, Texture | None] | None = None,
-    ) -> _Part:
+    ) -> Part:
         """A box in local coordinates."""
         return self.scene.box(*self.span(s, t, y), colour, texture, glow, top)
 
-    def occlude(
-        self, s: tuple[float, float], t: tuple[float, float], y: tuple[float, float]
-    ) -> None:
+    def occlude(self, s: Span, t: Span, y: Span) -> None:
         """`Scene.occlude` in local coordinates."""
         self.scene.occlude(*self.span(s, t, y))
 
@@ -260,10 +275,10 @@ class Frame:
 
     def panel(
         self,
-        part: _Part | None,
-        s: tuple[float, float],
+        part: Part | None,
+        s: Span,
         t: float,
-        y: tuple[float, float],
+        y: Span,
         colour: Colour,
         texture: Texture | None = PLAIN,
         glow: float = 0.0,
@@ -279,25 +294,26 @@ class Frame:
 
     def sheet(
         self,
-        part: _Part | None,
-        s: tuple[float, float],
-        t: tuple[float, float],
+        part: Part | None,
+        s: Span,
+        t: Span,
         y: float,
         colour: Colour,
         texture: Texture | None = PLAIN,
     ) -> None:
         """A level patch that looks up: rugs, hobs, sinks."""
-        quad = [self.point(a, b, y) for a, b in zip((s[0], s[1], s[1], s[0]), (t[0], t[0], t[1], t[1]))]
+        corners = ((s[0], t[0]), (s[1], t[0]), (s[1], t[1]), (s[0], t[1]))
+        quad = [self.point(a, b, y) for a, b in corners]
         self.scene.decal(quad, (0.0, 1.0, 0.0), colour, texture, 0.0, part)
 
     def cushion(
         self,
-        s: tuple[float, float],
-        t: tuple[float, float],
-        y: tuple[float, float],
+        s: Span,
+        t: Span,
+        y: Span,
         colour: Colour,
         texture: Texture | None = PLAIN,
-    ) -> _Part:
+    ) -> Part:
         """A soft box: an eight-sided profile across (t, y), extended along s."""
         (t0, t1), (y0, y1) = t, y
         dt, dy = 0.28 * (t1 - t0), 0.28 * (y1 - y0)

@@ -18,6 +18,7 @@ from stylegan_tl.data.procedural.scene import Face, Point, Scene
 __all__ = ["Light", "Shell", "Sun", "develop", "render_scene"]
 
 _F = np.float32
+_CONTACT = 0.35  # square of how far furniture darkens the room; beyond, the room stays as shared
 _AXIS = {0: (2, 1), 1: (0, 2), 2: (0, 1)}
 
 
@@ -34,7 +35,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Sun:
-    """Sunlight through a window: `axis` and `plane` of the wall, the pane and the direction to the sun."""
+    """Sunlight through a pane (span along the wall, heights) in the wall `axis` = `plane`."""
 
     direction: Point
     colour: Colour
@@ -61,14 +62,14 @@ class Shell:
 def render_scene(shell: Shell, scene: Scene, size: int) -> np.ndarray:
     """Linear light of the scene, float32 [3, size, size]."""
     rays = scene.camera.rays(size)
-    ids, reach = _shell_ids(shell, scene, rays)
+    ids = _shell_ids(shell, scene, rays, size)
     faces = list(shell.faces) + ordered_faces(scene)
     rasterise(scene.camera, faces[len(shell.faces) :], size, ids, len(shell.faces))
     points, normals = _surface(scene, faces, ids, rays)
     colours = _table([face.colour for face in faces])
     albedo = np.take(colours * colours, ids, axis=1)
     glow = np.take(np.array([face.glow for face in faces], _F), ids)
-    _apply_patterns(faces, ids, points, normals, albedo, shell.noise)
+    _apply_patterns(faces, ids, points, albedo, shell.noise)
     light = _illumination(shell, scene, points, normals)
     light *= _occlusion(shell, scene, ids, len(shell.faces) + len(scene.flat), points, normals)
     light *= 1 - np.minimum(glow, 1)
@@ -77,7 +78,7 @@ def render_scene(shell: Shell, scene: Scene, size: int) -> np.ndarray:
 
 
 def develop(light: np.ndarray, exposure: float) -> np.ndarray:
-    """Linear light to sRGB-like values in [0, 1]: Reinhard et al. 2002 with a white point, gamma 2."""
+    """Linear light to values in [0, 1]: Reinhard et al. 2002 with a white point, then gamma 2."""
     bright = light * _F(exposure)
     return np.sqrt(np.clip(bright * (1 + bright * _F(1 / 7.0)) / (1 + bright * _F(0.8)), 0, 1))
 
@@ -86,20 +87,20 @@ def _table(rows: list) -> np.ndarray:
     return np.ascontiguousarray(np.array(rows, _F).T)
 
 
-def _shell_ids(shell: Shell, scene: Scene, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shell_ids(shell: Shell, scene: Scene, rays: np.ndarray, size: int) -> np.ndarray:
     # Faces 0..4 are floor, ceiling, back, left and right; the nearest plane along the ray is seen.
-    bounds = ((0.0, shell.width), (0.0, shell.height), (0.0, shell.depth))
-    reach = []
-    for k in range(3):
-        low, high = (_F(bound - scene.camera.position[k]) for bound in bounds[k])
-        safe = np.where(np.abs(rays[k]) < 1e-6, _F(1e-6), rays[k])
-        reach.append(np.where(safe > 0, high, low) / safe)
-    reach[2] = np.where(rays[2] > 0, reach[2], _F(1e9))
-    side = np.where(rays[0] > 0, np.int32(4), np.int32(3))
-    level = np.where(rays[1] > 0, np.int32(1), np.int32(0))
-    ids = np.where(reach[1] < reach[2], level, np.int32(2))
-    nearest = np.minimum(reach[1], reach[2])
-    return np.where(reach[0] < nearest, side, ids), nearest
+    # A column of pixels shares its plan view and a row its slope, so the two are found apart.
+    eye, (right, up, forward) = scene.camera.position, rays.reshape(3, size, size)
+    right, up, forward = right[0], up[:, 0], forward[0]
+    across = np.where(right > 0, _F(shell.width - eye[0]), _F(-eye[0]))
+    across = across / np.where(np.abs(right) < 1e-6, _F(1e-6), right)
+    ahead = _F(shell.depth - eye[2]) / np.maximum(forward, _F(1e-6))
+    level = np.where(up > 0, _F(shell.height - eye[1]), _F(-eye[1]))
+    level = level / np.where(np.abs(up) < 1e-6, _F(1e-6), up)
+    upright = np.where(across < ahead, np.where(right > 0, 4, 3), 2).astype(np.int32)
+    lying = np.where(up > 0, 1, 0).astype(np.int32)
+    nearest = level[:, None] < np.minimum(across, ahead)[None, :]
+    return np.where(nearest, lying[:, None], upright[None, :]).reshape(-1)
 
 
 def _surface(
@@ -131,7 +132,6 @@ def _apply_patterns(
     faces: list[Face],
     ids: np.ndarray,
     points: np.ndarray,
-    normals: np.ndarray,
     albedo: np.ndarray,
     noise: np.ndarray,
 ) -> None:
@@ -148,11 +148,12 @@ def _apply_patterns(
     for number, texture, axis in kinds.values():
         where = np.flatnonzero(seen == number)
         if where.size:
-            u, v = (points[k, where] for k in _AXIS[axis])
+            u, v = (points[k].take(where) for k in _AXIS[axis])
             other = np.array(texture.other, _F)[:, None]
-            albedo[:, where] = PATTERNS[texture.kind](
-                u, v, albedo[:, where], other * other, texture, noise
-            )
+            plain = albedo.take(where, axis=1)
+            painted = PATTERNS[texture.kind](u, v, plain, other * other, texture, noise)
+            for k in range(3):
+                albedo[k][where] = painted[k]
 
 
 def _main_axis(normal: Point) -> int:
@@ -175,14 +176,22 @@ def _illumination(
 
 def _add_light(light: np.ndarray, lamp: Light, points: np.ndarray, normals: np.ndarray) -> None:
     x, y, z = (_F(lamp.position[k]) - points[k] for k in range(3))
-    square = x * x + y * y + z * z + _F(0.12)
-    facing = x * normals[0] + y * normals[1] + z * normals[2]
-    strength = np.maximum(facing + _F(0.25) * np.sqrt(square), 0) / square
+    square = x * x
+    square += y * y
+    square += z * z
+    square += _F(0.12)
+    facing = x * normals[0]
+    facing += y * normals[1]
+    facing += z * normals[2]
+    length = np.sqrt(square)
+    facing += _F(0.25) * length
+    strength = np.maximum(facing, 0, out=facing)
+    strength /= square
     if lamp.normal is not None:
         out = -(x * _F(lamp.normal[0]) + y * _F(lamp.normal[1]) + z * _F(lamp.normal[2]))
         strength *= np.maximum(out, 0) / square * _F(1.6) + _F(0.05)
     else:
-        strength /= np.sqrt(square)
+        strength /= length
     if lamp.reach is not None:
         fade = np.maximum(1 - square / _F(lamp.reach * lamp.reach), 0)
         strength *= fade * fade
@@ -235,9 +244,15 @@ def _corner(distance: np.ndarray, along: np.ndarray, width: float, depth: float)
 
 
 def _contact(low: Point, high: Point, points: np.ndarray) -> np.ndarray:
-    square = _F(0.0)
+    square = np.zeros(points.shape[1], _F)
     for k in range(3):
-        centre, half = _F((low[k] + high[k]) / 2), _F((high[k] - low[k]) / 2)
-        outside = np.maximum(np.abs(points[k] - centre) - half, 0)
-        square = square + outside * outside
-    return 1 - _F(0.55) / (1 + square * _F(28.0))
+        outside = points[k] - _F((low[k] + high[k]) / 2)
+        np.abs(outside, out=outside)
+        outside -= _F((high[k] - low[k]) / 2)
+        np.maximum(outside, 0, out=outside)
+        outside *= outside
+        square += outside
+    near = np.maximum(1 - square * _F(1 / _CONTACT), 0)
+    near *= near
+    near *= near
+    return 1 - _F(0.55) * near

@@ -1,0 +1,82 @@
+"""A Hydra config source that offers every option of `dataset/` as `source=` and as `target=`.
+
+So one file defines a dataset, and a user's own `--config-dir` needs only `dataset/mine.yaml`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from stylegan_tl.config import conf_dir, config_dirs
+
+__all__ = ["DatasetOptions", "DatasetSearchPath"]
+
+_OWN = {"source": {"checkpoint": None}, "target": {}}  # what a role adds to the dataset
+
+
+class DatasetOptions(ConfigSource):
+    """`source/<name>` and `target/<name>` stand for `dataset/<name>`; nothing is written."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self._roots = [Path(d) / "dataset" for d in [conf_dir(), *config_dirs(sys.argv)]]
+
+    @staticmethod
+    def scheme() -> str:
+        """`datasets://` in a search path."""
+        return "datasets"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The dataset's own file, in the package of its role."""
+        role, _, name = config_path.removesuffix(".yaml").partition("/")
+        config = {"defaults": [{"/dataset@_here_": name}, "_self_"], **_OWN[role]}
+        return ConfigResult(
+            provider=self.provider,
+            path=self.full_path(),
+            config=OmegaConf.create(config),
+            header={"package": role},
+        )
+
+    def available(self) -> bool:
+        """Always: the roots are folders."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a role, or a folder of datasets under it, is meant."""
+        return any(found.is_dir() for found in self._places(config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether a dataset under a role is meant."""
+        file = config_path.removesuffix(".yaml") + ".yaml"
+        return any(found.is_file() for found in self._places(file))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Names under a role or a folder of it."""
+        if not config_path:
+            return [] if results_filter == ObjectType.CONFIG else sorted(_OWN)
+        files: list[str] = []
+        for folder in self._places(config_path):
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                path = f"{config_path}/{entry.name}"
+                self._list_add_result(files, path, entry.name, results_filter)
+        return sorted(set(files))
+
+    def _places(self, config_path: str) -> Iterator[Path]:
+        role, _, name = config_path.partition("/")
+        return (root / name for root in self._roots) if role in _OWN else iter(())
+
+
+class DatasetSearchPath(SearchPathPlugin):
+    """Puts the options above behind everything on file."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append `datasets://`."""
+        search_path.append("stylegan_tl", "datasets://")

@@ -1,0 +1,246 @@
+"""The record of a trial survives kills, refuses strangers and says what is wrong."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from stylegan_tl.study import provenance
+from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same, identity
+
+CONFIG = {
+    "source": {"name": "bedroom", "path": "/data/bedroom.zip"},
+    "freeze": {"k": 2},
+    "kimg": 12.0,
+    "logger": {"mode": "offline"},
+    "trainer": {"devices": 1},
+}
+
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+def _trial(**changes):
+    fields = {
+        "study": "pairs",
+        "name": "bedroom-kitchen",
+        "seed": 3,
+        "choices": {},
+        "config": CONFIG,
+    }
+    return Trial(**{**fields, **changes})
+
+
+def test_round_trip_is_exact_and_plain(tmp_path):
+    trial = _trial(freeze={"k": 2, "share": np.float64(0.25), "sizes": np.arange(3)})
+    trial.metrics = {"fid": {"value": float("nan")}}
+    trial.save(tmp_path / "trial.json")
+    loaded = Trial.load(tmp_path / "trial.json")
+    assert loaded.freeze == {"k": 2, "share": 0.25, "sizes": [0, 1, 2]}
+    assert loaded.metrics == {"fid": {"value": None}}
+    loaded.save(tmp_path / "again.json")
+    assert Trial.load(tmp_path / "again.json").config == CONFIG
+    json.loads((tmp_path / "trial.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.json", "trial.json"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"state": "done"}, "state: got 'done', allowed: running"),
+        ({"seed": "3"}, "seed: got '3', expected int"),
+        ({"seed": True}, "seed: got True, expected int"),
+        ({"files": None}, "files: got None, expected dict"),
+        ({"schema_version": 99}, "schema_version is 99"),
+        ({"colour": 1}, "unknown key 'colour'"),
+    ],
+)
+def test_load_names_file_and_key(tmp_path, damage, message):
+    path = tmp_path / "trial.json"
+    _trial().save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    with pytest.raises(ValueError, match=message) as error:
+        Trial.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_load_refuses_half_a_file(tmp_path):
+    path = tmp_path / "trial.json"
+    _trial().save(path)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match="not readable as JSON"):
+        Trial.load(path)
+
+
+def test_best_final_and_rewind():
+    trial = _trial()
+    for kimg, value in ((1, 50.0), (2, 30.0), (3, math.nan), (4, 40.0)):
+        trial.observe(
+            {"metric": "fid1k", "value": value, "split": "train", "seconds": 2}, kimg=kimg
+        )
+    fid = trial.metrics["fid1k"]
+    assert fid["best"] == {"kimg": 2, "value": 30.0}
+    assert fid["final"] == {"kimg": 4, "value": 40.0}
+    assert fid["protocol"] == {"split": "train"}
+    trial.rewind(1)
+    assert trial.metrics["fid1k"]["best"] == trial.metrics["fid1k"]["final"]
+    assert trial.metrics["fid1k"]["final"] == {"kimg": 1, "value": 50.0}
+    trial.observe({"metric": "recall", "value": 0.1}, kimg=1, better="max")
+    trial.observe({"metric": "recall", "value": 0.3}, kimg=2, better="max")
+    assert trial.metrics["recall"]["best"]["value"] == 0.3
+
+
+def test_a_repeated_evaluation_replaces_the_earlier_one():
+    trial = _trial()
+    for value in (9.0, 8.0):
+        trial.observe({"metric": "kid", "value": value, "stderr": 0.1}, kimg=1)
+    assert trial.metrics["kid"]["at"] == [{"kimg": 1, "value": 8.0, "stderr": 0.1}]
+
+
+def test_a_changed_protocol_is_refused():
+    trial = _trial()
+    trial.observe({"metric": "fid1k", "value": 1.0, "num_reals": 1000}, kimg=1)
+    with pytest.raises(ValueError, match="num_reals: 1000 -> 900"):
+        trial.observe({"metric": "fid1k", "value": 1.0, "num_reals": 900}, kimg=2)
+
+
+def test_identity_is_about_science_only():
+    def changed(**changes):
+        return identity({**CONFIG, **changes})
+
+    same = changed(
+        kimg=12,
+        logger={"mode": "online"},
+        trainer={"devices": 4},
+        source={"path": "/scratch/bedroom.zip", "name": "bedroom"},
+    )
+    assert same == identity(CONFIG)
+    others = [
+        changed(kimg=13),
+        changed(freeze={"k": 3}),
+        changed(freeze={"k": 2, "net": "D"}),
+        changed(source={"name": "bedroom", "path": "/data/kitchen.zip"}),
+    ]
+    assert len({identity(CONFIG), *others}) == 5
+    text = json.dumps({"a": 1, "b": [2, None]}, sort_keys=True)
+    assert identity({"b": (2.0, None), "a": 1}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path):
+    assert check_same(tmp_path, CONFIG) is None
+    _trial().save(tmp_path / "trial.json")
+    assert check_same(tmp_path, {**CONFIG, "logger": None}).name == "bedroom-kitchen"
+    with pytest.raises(TrialMismatch) as error:
+        check_same(tmp_path, {**CONFIG, "freeze": {"k": 4}, "batch": 16})
+    lines = str(error.value).splitlines()
+    assert lines[1:3] == ["  batch: (absent) -> 16", "  freeze.k: 2 -> 4"]
+
+
+def test_metrics_log_rewinds(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    assert log.read() == []
+    for nimg in (0, 1000, 2000, 3000):
+        log.append({"nimg": nimg, "loss": np.float32(0.5), "fid": math.inf})
+    assert log.rewind(1000) == 2
+    log.append({"nimg": 1500})
+    assert [r["nimg"] for r in MetricsLog(log.path).read()] == [0, 1000, 1500]
+    assert log.read()[0] == {"nimg": 0, "loss": 0.5, "fid": None}
+    with pytest.raises(ValueError, match="integer 'nimg'"):
+        log.append({"kimg": 1})
+
+
+@pytest.mark.parametrize("kept", range(1, 24))
+def test_a_line_torn_anywhere_is_forgotten(tmp_path, kept):
+    path = tmp_path / "metrics.jsonl"
+    last = b'{"nimg": 2, "x": "\xc3\xa9"}\n'
+    path.write_bytes(b'{"nimg": 1}\n' + last[:kept])
+    whole = kept >= len(last) - 1
+    assert [r["nimg"] for r in MetricsLog(path).read()] == ([1, 2] if whole else [1])
+    MetricsLog(path).append({"nimg": 3})
+    assert [r["nimg"] for r in MetricsLog(path).read()] == ([1, 2, 3] if whole else [1, 3])
+
+
+def test_damage_in_the_middle_is_an_error(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"nimg": 1}\n{"nim\n{"nimg": 3}\n')
+    with pytest.raises(ValueError, match="line 2 is damaged"):
+        MetricsLog(path).read()
+
+
+def test_sigkill_leaves_readable_records(tmp_path):
+    """A real process writes both files as fast as it can and is killed at several moments."""
+    code = (
+        "import sys; from stylegan_tl.study.trial import MetricsLog, Trial\n"
+        "log = MetricsLog(sys.argv[1] + '/metrics.jsonl')\n"
+        "trial = Trial(study='s', name='n', seed=0, choices={}, config={'pad': 'x' * 100_000})\n"
+        "start = len(log.read())\n"
+        "for i in range(start, 10**9):\n"
+        "    log.append({'nimg': i}, sync=False)\n"
+        "    trial.kimg = i\n"
+        "    trial.save(sys.argv[1] + '/trial.json')\n"
+    )
+    for delay in (0.02, 0.03, 0.05, 0.07):
+        before = len(MetricsLog(tmp_path / "metrics.jsonl").read())
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        _wait_until(lambda b=before: len(MetricsLog(tmp_path / "metrics.jsonl").read()) > b)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        records = MetricsLog(tmp_path / "metrics.jsonl").read()
+        assert [r["nimg"] for r in records] == list(range(len(records)))
+        assert Trial.load(tmp_path / "trial.json").kimg >= before - 1
+
+
+def _wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@needs_git
+def test_commit_agrees_with_git():
+    def reference_git(*arguments):
+        root = os.path.dirname(provenance.__file__)
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True)
+
+    tracked = reference_git("ls-files", "--error-unmatch", provenance.__file__).returncode == 0
+    found = provenance.commit()
+    if not tracked:  # an installed copy
+        assert found is None
+        return
+    assert found["sha"] == reference_git("rev-parse", "HEAD").stdout.strip()
+    assert found["dirty"] == (reference_git("diff", "--quiet", "HEAD").returncode != 0)
+
+
+@needs_git
+def test_an_untracked_copy_has_no_commit(tmp_path, monkeypatch):
+    """A package installed into a folder inside somebody's repository is not that repository."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    copy = tmp_path / "provenance.py"
+    copy.touch()
+    monkeypatch.setattr(provenance, "__file__", str(copy))
+    assert provenance.commit() is None
+
+
+def test_hardware_and_versions():
+    found = provenance.hardware("cuda", threads=4, gpu="H200")
+    assert found["device"] == "cuda"
+    assert (found["threads"], found["gpu"]) == (4, "H200")
+    assert found["memory"] > 0.1
+    assert found["cpu"]
+    assert provenance.versions()["numpy"] == np.__version__
+    assert provenance.versions()["python"].startswith("3.")
+
+
+def test_the_record_needs_no_torch():
+    code = "import sys, stylegan_tl.study.trial; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

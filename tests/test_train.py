@@ -1,0 +1,248 @@
+"""A whole trial on tiny settings: transfer, skip, refuse, kill, resume, interrupt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from stylegan_tl.runner import run_trial
+from stylegan_tl.study.trial import Trial, TrialMismatch
+
+TIMES = {"s_per_kimg", "seconds", "eta_seconds", "evaluations"}
+
+
+@pytest.fixture
+def run(compose, tiny_overrides):
+    """`run(folder, *overrides, model=, source=) -> exit code`."""
+
+    def make(folder: Path, *more: str, model: str = "stylegan2_small", source="rooms/bedroom"):
+        config = compose(tiny_overrides(model, *more, source=source))
+        return run_trial(config, folder, choices={"freeze": "none", "model": model})
+
+    return make
+
+
+def _state(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def _rows(folder: Path) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    a, b = _state(one), _state(other)
+    assert a.keys() == b.keys()
+    different = [key for key in a if not torch.equal(a[key], b[key])]
+    assert not different
+    assert _rows(one) == _rows(other)
+
+
+def _start(work: Callable[[], int]) -> int:
+    """Run `work` in a forked process; its return value is the exit code. Returns the pid."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            code = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def _wait(child: int) -> int:
+    """Exit code of `child`, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
+def test_a_transfer_leaves_all_that_it_promises(run, tmp_path, cache, model: str) -> None:
+    names = ["metric=small", "metric.names=[kid16_train_small,fid16_train_small,swd16_train]"]
+    more = [*names, "metric.best=kid16_train_small", "metric.every_ticks=1", "logger.mode=offline"]
+    assert run(tmp_path, *more, "freeze=freeze_d_1", model=model) == 0
+    trial = Trial.load(tmp_path / "trial.json")
+    assert trial.state == "complete"
+    assert trial.kimg == 0.032
+    assert [row["kimg"] for row in trial.metrics["fid16_train_small"]["at"]] == [0, 0.016, 0.032]
+    assert trial.freeze["k"] == 1
+    assert trial.freeze["D"]["share"] > 0
+    assert trial.load_report["D"]["missing"] == trial.load_report["G"]["unexpected"] == []
+    assert trial.source["kimg"] == 0.016
+    assert [row["tick"] for row in _rows(tmp_path)] == [0, 1, 2]
+    for name in ("grids", "checkpoint", "before_after", "animation", "fid16_train_small", "wandb"):
+        assert (tmp_path / trial.files[name]).exists(), name
+    assert len(list((tmp_path / "grids").glob("*.png"))) == 3
+    assert Image.open(tmp_path / trial.files["animation"]).n_frames == 3
+    lineage = torch.load(tmp_path / "last.ckpt", weights_only=True)["stylegan_tl"]["lineage"]
+    assert lineage["source"]["sha256"] == trial.source["sha256"]
+
+
+def test_the_same_command_again_is_skipped_and_another_is_refused(run, tmp_path, caplog) -> None:
+    assert run(tmp_path) == 0
+    stamp = (tmp_path / "last.ckpt").stat().st_mtime_ns
+    assert run(tmp_path) == 0
+    assert (tmp_path / "last.ckpt").stat().st_mtime_ns == stamp
+    with pytest.raises(TrialMismatch, match="kimg"):
+        run(tmp_path, "kimg=0.064")
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(run, tmp_path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert run(tmp_path / name, f"seed={seed}", "augment=ada", "augment.p=0.5") == 0
+    _assert_same(tmp_path / "a", tmp_path / "b")
+    assert not torch.equal(
+        _state(tmp_path / "a")["D.b4.out.weight"], _state(tmp_path / "c")["D.b4.out.weight"]
+    )
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_in_batch(monkeypatch, count: int) -> None:
+    from stylegan_tl.models.adversarial import AdversarialModel
+
+    original, seen = AdversarialModel.training_step, []
+
+    def step(self, batch, index):
+        seen.append(1)
+        return _die() if len(seen) == count else original(self, batch, index)
+
+    monkeypatch.setattr(AdversarialModel, "training_step", step)
+
+
+def _kill_in_checkpoint(monkeypatch, count: int) -> None:
+    original, seen = pl.Trainer.save_checkpoint, []
+
+    def save(self, path, *args, **kwargs):
+        seen.append(1)
+        original(self, path, *args, **kwargs)
+        if len(seen) == count:  # half of the file is on the disk
+            os.truncate(path, Path(path).stat().st_size // 2)
+            _die()
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", save)
+
+
+def _kill_after_rename(monkeypatch, count: int) -> None:
+    import stylegan_tl.callbacks as callbacks
+
+    original, seen = callbacks.save_atomic, []
+
+    def save(trainer, path):
+        original(trainer, path)
+        seen.append(1)
+        if len(seen) == count:
+            _die()
+
+    monkeypatch.setattr(callbacks, "save_atomic", save)
+
+
+KILLS = {
+    "in the first tick, before any training": (_kill_in_checkpoint, 1),
+    "in a batch": (_kill_in_batch, 6),
+    "while the checkpoint of tick 1 is written, its row already in the log": (
+        _kill_in_checkpoint,
+        2,
+    ),
+    "after the last checkpoint, before the record is closed": (_kill_after_rename, 3),
+}
+
+
+@pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
+def test_killed_at_any_moment_and_resumed_is_bit_identical(
+    run, tmp_path, monkeypatch, model: str
+) -> None:
+    more = ("augment=ada", "augment.p=0.3", "augment.interval=2", "augment.kimg=1")
+    assert run(tmp_path / "whole", *more, model=model) == 0
+    for number, (arrange, count) in enumerate(KILLS.values()):
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            arrange(patch, count)
+            child = _start(lambda: run(folder, *more, model=model))  # noqa: B023
+        assert _wait(child) == -signal.SIGKILL
+        assert Trial.load(folder / "trial.json").state == "running"
+        assert run(folder, *more, model=model) == 0
+        _assert_same(tmp_path / "whole", folder)
+        assert Trial.load(folder / "trial.json").state == "complete"
+
+
+def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, tmp_path) -> None:
+    more = ("kimg=0.32", "kimg_per_tick=0.16")
+    assert run(tmp_path / "whole", *more) == 0
+    folder = tmp_path / "stopped"
+    child = _start(lambda: run(folder, *more))
+    while not (folder / "last.ckpt").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)  # in the middle of a tick
+    os.kill(child, signal.SIGTERM)
+    assert _wait(child) == 128 + signal.SIGTERM
+    assert Trial.load(folder / "trial.json").state == "interrupted"
+    reached = torch.load(folder / "last.ckpt", weights_only=True)["stylegan_tl"]["nimg"]
+    assert 0 < reached < 320
+    assert run(folder, *more) == 0
+    _assert_same(tmp_path / "whole", folder)
+
+
+def test_parallel_trials_train_the_source_once(run, tmp_path, cache) -> None:
+    more = ("pretrain.seed=77",)  # a source model that no other test asks for
+    children = [_start(lambda: run(tmp_path / name, *more)) for name in "ab"]  # noqa: B023
+    assert [_wait(child) for child in children] == [0, 0]
+    a, b = (Trial.load(tmp_path / name / "trial.json").source for name in "ab")
+    assert a["sha256"] == b["sha256"]
+    trained = [
+        folder
+        for folder in (cache / "sources").iterdir()
+        if folder.is_dir() and Trial.load(folder / "trial.json").seed == 77
+    ]
+    assert len(trained) == 1
+    assert [row["tick"] for row in _rows(trained[0])] == [0, 1, 2, 3, 4]  # each written once
+
+
+def test_scratch_is_a_control_with_its_own_random_weights(run, tmp_path) -> None:
+    assert run(tmp_path, source="scratch") == 0
+    trial = Trial.load(tmp_path / "trial.json")
+    assert trial.source == {}
+    assert trial.load_report == {}
+
+
+def test_micro_batches_leave_the_real_side_of_d_unchanged(compose, tiny_overrides) -> None:
+    """Gradient accumulation: with no minibatch statistics two halves give the whole's gradient."""
+    from hydra.utils import instantiate
+
+    overrides = tiny_overrides("stylegan2_small", "model.network.mbstd_group_size=1")
+    grads = []
+    for micro in (4, 2):
+        config = compose([*overrides, f"model.training.micro_batch={micro}"])
+        model = instantiate(config["model"], seed=0, _convert_="all")
+        image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        for part in model._micro_batches(4):
+            logits = model.D(image[part])
+            (torch.nn.functional.softplus(-logits).sum() / 4).backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.D.parameters()]))
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
+def test_losses_move_sensibly(run, tmp_path, model: str) -> None:
+    """From scratch D learns to tell bedrooms from noise: its loss falls below chance, 2 ln 2."""
+    size = {"stylegan2_small": [], "dcgan": ["model.training.lr_D=0.002"]}[model]
+    assert run(tmp_path, "kimg=0.4", "kimg_per_tick=0.1", *size, source="scratch", model=model) == 0
+    losses = [row["loss_D"] for row in _rows(tmp_path)[1:]]
+    assert losses[-1] < 2 * np.log(2)
+    assert losses[-1] < losses[0]
+    assert all(np.isfinite([row["loss_G"] for row in _rows(tmp_path)[1:]]))
