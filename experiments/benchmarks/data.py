@@ -105,7 +105,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=256, help="width and height prepared")
     parser.add_argument("--batch", type=int, default=32, help="images per training batch")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--zip", type=Path, help="also prepare this zip of images")
+    parser.add_argument("--zip", type=Path, help="also prepare this (large) zip")
     return parser.parse_args()
 
 

@@ -20,6 +20,7 @@ from stylegan_tl.data.errors import DataError
 __all__ = ["FORMAT", "PackedDataset", "checksum", "image_hash", "is_packed"]
 
 FORMAT = "stylegan_tl packed images 1"
+_AGAIN = "remove the folder and prepare it again"
 HEADER = 128  # bytes before the pixels, fixed so that rows can be dropped without moving the rest
 
 
@@ -78,9 +79,9 @@ class PackedDataset:
         """Read every pixel and hold it against its hash; `DataError` names the first mismatch."""
         for index, expected in enumerate(self.image_hashes):
             if image_hash(self._images[index]) != expected.tobytes():
-                raise DataError(f"{self.path}: image {index} is damaged; prepare the data again")
+                raise DataError(f"{self.path}: image {index} is damaged; {_AGAIN}")
         if checksum(self.image_hashes, self._labels) != self.content_hash:
-            raise DataError(f"{self.path}: the checksum is wrong; prepare the data again")
+            raise DataError(f"{self.path}: the checksum is wrong; {_AGAIN}")
 
 
 def is_packed(path: Path) -> bool:
@@ -123,10 +124,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}/meta.json cannot be read: {error}") from error
     found = meta.get("format") if isinstance(meta, dict) else None
     if found != FORMAT:
-        raise DataError(f"{path}: format {found!r}, expected {FORMAT!r}; prepare the data again")
+        raise DataError(f"{path}: format {found!r}, expected {FORMAT!r}; {_AGAIN}")
     wanted = ("name", "resolution", "num_images", "label_dim", "checksum")
     if missing := [key for key in wanted if key not in meta]:
-        raise DataError(f"{path}/meta.json lacks {', '.join(missing)}; prepare the data again")
+        raise DataError(f"{path}/meta.json lacks {', '.join(missing)}; {_AGAIN}")
     return meta
 
 
@@ -134,11 +135,11 @@ def _load(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarr
     try:
         array = np.load(path / name, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}/{name} cannot be read ({error}); prepare it again") from error
+        raise DataError(f"{path}/{name} cannot be read ({error}); {_AGAIN}") from error
     if array.shape != shape or array.dtype != dtype:
         raise DataError(
             f"{path}/{name} holds {array.dtype} {list(array.shape)}, "
-            f"expected {np.dtype(dtype)} {list(shape)}; prepare the data again"
+            f"expected {np.dtype(dtype)} {list(shape)}; {_AGAIN}"
         )
     return np.asarray(array)  # a plain view: np.memmap's own indexing is slower
 
@@ -153,12 +154,12 @@ def _open_labels(path: Path, num_images: int, label_dim: int) -> np.ndarray | No
     try:
         labels = np.load(path / "labels.npy", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}/labels.npy cannot be read ({error}); prepare it again") from error
+        raise DataError(f"{path}/labels.npy cannot be read ({error}); {_AGAIN}") from error
     classes = labels.dtype == np.int64 and labels.shape == (num_images,)
     vectors = labels.dtype == np.float32 and labels.shape == (num_images, label_dim)
     if not (classes or vectors):
         raise DataError(
             f"{path}/labels.npy holds {labels.dtype} {list(labels.shape)}, expected int64 "
-            f"[{num_images}] or float32 [{num_images}, {label_dim}]; prepare the data again"
+            f"[{num_images}] or float32 [{num_images}, {label_dim}]; {_AGAIN}"
         )
     return labels

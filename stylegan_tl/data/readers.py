@@ -106,7 +106,7 @@ class FolderReader:
 
     def _add(self, listing: Listing, name: str) -> None:
         if not is_image_name(name):
-            listing.skipped.append(Skip(name, "not an image by its name"))
+            listing.skipped.append(Skip(name, no_image_reason(name)))
             return
         try:
             stat = (self._root / name).stat()
@@ -209,6 +209,13 @@ def is_image_name(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return not hidden and path.suffix.lower() in _EXTENSIONS
+
+
+def no_image_reason(name: str) -> str:
+    """Why a file without an image's name is left out."""
+    if PurePosixPath(name).name == "dataset.json":
+        return "labels, which only kind=nvidia reads"
+    return "not an image by its name"
 
 
 def no_subfolder(path: Path, subfolder: str | None, there: Iterable[str]) -> DataError:

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stylegan_tl.data.errors import DataError, Unusable
-from stylegan_tl.data.readers import Entry, Listing, Skip, is_image_name, no_subfolder
+from stylegan_tl.data.readers import (
+    Entry,
+    Listing,
+    Skip,
+    is_image_name,
+    no_image_reason,
+    no_subfolder,
+)
 
 __all__ = ["ZipReader"]
 
@@ -90,7 +97,7 @@ def _why_not(member: zipfile.ZipInfo, taken: set[str]) -> str | None:
     if climbs or "\\" in name or name[1:2] == ":":
         return "unsafe name: it leads out of the archive"
     if not is_image_name(name):
-        return "not an image by its name"
+        return no_image_reason(name)
     if name in taken:
         return "duplicate name: an earlier member is called the same"
     if member.flag_bits & 0x1:

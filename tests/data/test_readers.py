@@ -127,6 +127,7 @@ def test_zip_gives_what_zipfile_gives(make_zip, draw, encode, compression: int) 
 
 
 def test_unsafe_members_are_left_out_with_their_reason(make_zip, tmp_path) -> None:
+    assert "kind=nvidia" in _reasons(ZipReader(make_zip({"dataset.json": b"{}"})))["dataset.json"]
     names = ["../up.png", "/etc/root.png", "a/../../b.png", "c:\\d.png", "ok.png", "__MACOSX/x.png"]
     reader = ZipReader(make_zip(dict.fromkeys(names, b"x")))
     assert _keys(reader) == ["ok.png"]
