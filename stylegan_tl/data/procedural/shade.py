@@ -18,6 +18,7 @@ from stylegan_tl.data.procedural.scene import Face, Point, Scene
 __all__ = ["Light", "Shell", "Sun", "develop", "render_scene"]
 
 _F = np.float32
+_CONTACT = 0.35  # square of how far furniture darkens the room; beyond, the room stays as shared
 _AXIS = {0: (2, 1), 1: (0, 2), 2: (0, 1)}
 
 
@@ -243,7 +244,7 @@ def _corner(distance: np.ndarray, along: np.ndarray, width: float, depth: float)
 
 
 def _contact(low: Point, high: Point, points: np.ndarray) -> np.ndarray:
-    square = np.full(points.shape[1], 1 / 28.0, _F)
+    square = np.zeros(points.shape[1], _F)
     for k in range(3):
         outside = points[k] - _F((low[k] + high[k]) / 2)
         np.abs(outside, out=outside)
@@ -251,4 +252,7 @@ def _contact(low: Point, high: Point, points: np.ndarray) -> np.ndarray:
         np.maximum(outside, 0, out=outside)
         outside *= outside
         square += outside
-    return 1 - _F(0.55 / 28.0) / square
+    near = np.maximum(1 - square * _F(1 / _CONTACT), 0)
+    near *= near
+    near *= near
+    return 1 - _F(0.55) * near
