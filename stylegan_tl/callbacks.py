@@ -67,7 +67,9 @@ class FixedSamples:
         )
         c = None if self.labels is None else torch.from_numpy(self.labels).to(model.device)
         parts = [
-            model.sample(part.to(model.device), None if c is None else c[i : i + len(part)])
+            model.sample(
+                part.to(model.device), None if c is None else c[i : i + len(part)], **model.still
+            )
             for i, part in _parts(z, 16)
         ]
         return torch.cat(parts).cpu().numpy()

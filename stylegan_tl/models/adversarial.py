@@ -62,6 +62,7 @@ class AdversarialModel(pl.LightningModule):
     """
 
     automatic_optimization = False
+    still: dict[str, str] = {}  # what `sample` takes for a picture that depends on z alone
 
     def __init__(self, *, network: dict, training: dict, seed: int = 0) -> None:
         super().__init__()

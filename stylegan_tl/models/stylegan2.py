@@ -19,6 +19,8 @@ class StyleGAN2(AdversarialModel):
     mbstd_group_size. `training`: see `Training`.
     """
 
+    still = {"noise": "const"}
+
     def __init__(
         self,
         *,

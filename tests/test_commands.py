@@ -1,0 +1,153 @@
+"""`generate` and `evaluate` on a trained run, and help that answers without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylegan_tl.evaluate import _evaluate
+from stylegan_tl.generate import _generate, parse_seeds
+from stylegan_tl.runner import run_trial
+
+MODELS = ("stylegan2_small", "dcgan")
+
+
+@pytest.fixture(scope="module")
+def runs(compose, tiny_overrides, tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    for model in MODELS:
+        config = compose(tiny_overrides(model, source="scratch"))
+        assert run_trial(config, root / model, choices={"model": model}) == 0
+    return {model: root / model for model in MODELS}
+
+
+@pytest.fixture
+def generate(compose, runs, tmp_path):
+    def make(model: str, *overrides: str, out: str = "out") -> list[Path]:
+        config = compose([f"model={runs[model]}", f"out={tmp_path / out}", *overrides], "generate")
+        return [Path(p) for p in _generate(config)]
+
+    return make
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_seed_is_a_picture_in_images_and_in_grids(generate, model: str) -> None:
+    images = generate(model, "kind=images", "seeds=[7,3]", "noise=const")
+    (grid,) = generate(model, "kind=grid", "seeds=3-7", "columns=5", "noise=const")
+    assert [p.name for p in images] == ["seed000007.png", "seed000003.png"]
+    tiles = np.asarray(Image.open(grid))[2:34]
+    for column, path in ((4, images[0]), (0, images[1])):
+        left = 2 + 34 * column
+        difference = tiles[:, left : left + 32].astype(int) - np.asarray(Image.open(path))
+        assert np.abs(difference).max() <= 1  # another batch size, another order of summation
+
+
+def test_truncation_to_zero_is_the_average_image_for_every_seed(generate) -> None:
+    (sheet,) = generate("stylegan2_small", "kind=truncation", "seeds=0-1")
+    rows = np.asarray(Image.open(sheet)).astype(int)
+    first, second = rows[2:34, 2:34], rows[36:68, 2:34]
+    assert np.abs(first - second).max() <= 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_interpolation_starts_at_its_seeds(generate, model: str) -> None:
+    strip, video = generate(model, "kind=interpolation", "seeds=[0,1]", "frames=3")
+    with Image.open(video) as frames:
+        assert frames.n_frames == 6
+    frame = np.asarray(Image.open(strip.parent / "frames" / "frame00003.png")).astype(int)
+    (image,) = generate(model, "kind=images", "seeds=1", out="images")
+    assert np.abs(frame - np.asarray(Image.open(image))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [("0-2", [0, 1, 2]), ("3,1", [3, 1]), (7, [7]), ([4, "6-7"], [4, 6, 7])],
+)
+def test_seeds_are_read(seeds, expected: list[int]) -> None:
+    assert parse_seeds(seeds) == expected
+
+
+@pytest.mark.parametrize("seeds", ["a", "3-1", "-1", ""])
+def test_bad_seeds_are_named(seeds: str) -> None:
+    with pytest.raises(ValueError, match="seeds="):
+        parse_seeds(seeds)
+
+
+def test_evaluate_measures_against_the_runs_own_target_or_another(
+    compose, runs, cache, tmp_path
+) -> None:
+    names = "metric.names=[kid16_train_small,fid16_train_small]"
+    out = tmp_path / "evaluations.jsonl"
+    base = [f"model={runs['dcgan']}", names, f"cache={cache}", f"out={out}"]
+    own = _evaluate(compose(base, "evaluate"))
+    other = _evaluate(compose([*base, "target=rooms/dining_room", "target.size=24"], "evaluate"))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["metric"] for r in rows] == ["kid16_train_small", "fid16_train_small"] * 2
+    assert [r["target"] for r in rows] == ["rooms/kitchen"] * 2 + ["rooms/dining_room"] * 2
+    assert own[1]["value"] != other[1]["value"]
+    assert own[1]["reference_hash"] != other[1]["reference_hash"]
+    assert rows[0]["kimg"] == 0.032
+
+
+def test_a_model_is_portable_as_safetensors(compose, runs, tmp_path) -> None:
+    import torch
+
+    from stylegan_tl.restore import restore
+    from stylegan_tl.source.portable import read_model, write_portable
+
+    for model in MODELS:
+        file = tmp_path / f"{model}.safetensors"
+        write_portable(read_model(runs[model]), file)
+        (a, source), (b, _) = restore(file), restore(runs[model])
+        assert source.dataset == "rooms/kitchen"
+        z = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+        images = a.G_ema(z, **a.still)
+        assert torch.equal(images, b.G_ema(z, **b.still))
+        assert torch.equal(a.D(images), b.D(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.ckpt", b"not a checkpoint"), ("b.safetensors", b"\x00" * 64), ("c.ckpt", b"")],
+)
+def test_a_damaged_model_file_ends_in_one_clear_line(tmp_path, name: str, content: bytes) -> None:
+    from stylegan_tl.source.portable import SourceError, read_model
+
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=f"{name} is not a model of this project"):
+        read_model(tmp_path / name)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path) -> None:
+    import os
+
+    import torch
+
+    from stylegan_tl.source.portable import SourceError, read_model
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    torch.save({"state_dict": {}, "payload": Hostile()}, tmp_path / "evil.ckpt")
+    with pytest.raises(SourceError, match="evil.ckpt"):
+        read_model(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "prepare"])
+def test_help_names_the_command_and_an_example(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"stylegan_tl.{command}", "--help"],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"python -m stylegan_tl.{command}" in done.stdout
+    if command == "train":
+        for option in ("freeze_d", "stylegan2_small", "dcgan", "diffaugment", "rooms: bedroom"):
+            assert option in done.stdout
