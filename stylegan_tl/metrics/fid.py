@@ -1,7 +1,8 @@
 """Fréchet inception distance (Heusel et al. 2017) in float64 by symmetric eigen-decompositions.
 
-`d² = |μ₁ − μ₂|² + Tr Σ₁ + Tr Σ₂ − 2 Tr (Σ₁^½ Σ₂ Σ₁^½)^½`. The matrix under the last root is
-symmetric, so `eigh` gives its trace where a general root of `Σ₁ Σ₂` loses digits and minutes.
+`d² = |μ₁ − μ₂|² + Tr Σ₁ + Tr Σ₂ − 2 Tr (Σ₁ Σ₂)^½`. With any factor Σ₁ = L Lᵀ (Cholesky's, or Σ₁^½
+where Σ₁ is singular), Σ₁ Σ₂ has the eigenvalues of the symmetric Lᵀ Σ₂ L. Their roots add up to the
+last trace, where a general matrix root of Σ₁ Σ₂ loses digits and minutes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ __all__ = ["feature_distance", "frechet_distance", "gaussian_distance"]
 def gaussian_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians: means [F], covariances [F, F]."""
     mean_x, cov_x, mean_y, cov_y = (t.double() for t in (mean_x, cov_x, mean_y, cov_y))
-    root = _symmetric_root(cov_x)
-    cross = _sum_of_roots(root @ cov_y @ root)
+    factor = _factor(cov_x)
+    cross = _sum_of_roots(factor.T @ cov_y @ factor)
     return _distance(mean_x - mean_y, cov_x.trace() + cov_y.trace(), cross)
 
 
@@ -46,14 +47,18 @@ def feature_distance(features: Tensor, reference: FeatureStatistics) -> float:
     return _distance(mean - reference.mean, traces, cross)
 
 
-def _symmetric_root(cov: Tensor) -> Tensor:
+def _factor(cov: Tensor) -> Tensor:
+    """L with L Lᵀ = cov: lower triangular, or the symmetric root of a singular covariance."""
+    triangle, failed = torch.linalg.cholesky_ex(cov)
+    if not failed:
+        return triangle
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
 
 def _sum_of_roots(matrix: Tensor) -> Tensor:
     # Rounding leaves the zero eigenvalues of a rank-deficient matrix a little below zero.
-    return torch.linalg.eigvalsh((matrix + matrix.T) / 2).clamp_min(0).sqrt().sum()
+    return torch.linalg.eigvalsh(matrix).clamp_min(0).sqrt().sum()
 
 
 def _distance(delta: Tensor, traces: Tensor, cross: Tensor) -> float:

@@ -84,6 +84,18 @@ def test_fid_agrees_with_scipys_square_root_also_for_fewer_images_than_features(
     assert feature_distance(x, reference) == pytest.approx(found, rel=1e-6)
 
 
+@pytest.mark.parametrize("decades", [1, 3, 6])
+def test_fid_of_an_ill_conditioned_pair_agrees_with_a_singular_value_decomposition(decades):
+    # Tr (Σ₁Σ₂)^½ is the sum of the singular values of L₁ᵀL₂: no root of a rounded zero
+    scale = torch.logspace(0, -decades, 100, dtype=torch.float64)
+    covs = [torch.cov((_features(400, 100, seed).double() * scale).T) for seed in (0, 1)]
+    factors = [np.linalg.cholesky(c.numpy()) for c in covs]
+    singular = np.linalg.svd(factors[0].T @ factors[1], compute_uv=False)
+    wanted = float(covs[0].trace() + covs[1].trace()) - 2 * singular.sum()
+    zero = torch.zeros(100)
+    assert gaussian_distance(zero, covs[0], zero, covs[1]) == pytest.approx(wanted, rel=1e-9)
+
+
 def test_fid_agrees_with_torchmetrics():
     generator = torch.Generator().manual_seed(0)
     real = torch.randint(0, 256, (200, 3, 4, 4), generator=generator, dtype=torch.uint8)
