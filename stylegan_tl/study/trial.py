@@ -282,7 +282,7 @@ def _summarise(entry: dict[str, Any]) -> None:
     best = min(known, key=lambda row: sign * row["value"], default=None)
     entry["at"] = rows
     for name, row in (("best", best), ("final", rows[-1] if rows else None)):
-        entry[name] = None if row is None else {k: v for k, v in row.items() if not k.endswith("seconds")}
+        entry[name] = row and {k: v for k, v in row.items() if not k.endswith("seconds")}
 
 
 def _plain(value: Any, key: str = "record") -> Any:
