@@ -1,13 +1,10 @@
 """3x3 convolutions of StyleGAN2, plain and resampling, on CPU by Winograd's minimal filtering.
 
-F(4x4, 3x3) takes a quarter of the products of a direct sum (Winograd 1980; Lavin & Gray 2016) with
-rounding errors two to three times as large, about 1e-6 of the result. The resampling convolutions
-fold the FIR filter into the weights: 6x6 taps, which are one 3x3 filter for each of the four phases
-of the finer image, so they cost as many products as without the FIR and no pass over the image.
-Forward, gradients and gradients of gradients are the same two operators.
+F(4x4, 3x3) takes a quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even
+samples takes 81 of 144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times
+as large, about 1e-6 of the result. Forward, gradients and gradients of gradients are the same two
+operators.
 """
-
-from ctypes import c_int64
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +16,7 @@ from cuda_ops.upfirdn2d import upfirdn2d
 
 __all__ = ["conv3x3", "conv3x3_down2", "conv3x3_up2"]
 
-_BLOCK, _GRAD_BLOCK = 14, 64  # 4x4 tiles that stay in cache together
+_BLOCK, _GRAD_BLOCK = 14, 32  # 4x4 tiles that stay in cache together
 _MIN_TILES = 16  # fewer do not pay for the transform of the filter
 
 
@@ -30,7 +27,7 @@ def conv3x3(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
     a multiple of the vector length; ValueError otherwise).
     """
     if _use_cpu(x, w, 1, impl):
-        return torch.ops.cuda_ops.winograd(x, w, False, False)
+        return torch.ops.cuda_ops.winograd(x, w, 1, False)
     return _conv3x3_ref(x, w)
 
 
@@ -41,7 +38,7 @@ def conv3x3_down2(x: Tensor, w: Tensor, f: Tensor, *, impl: str | None = None) -
     `conv3x3`; "cpu" takes even H and W.
     """
     if x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0 and _use_cpu(x, w, 2, impl):
-        return torch.ops.cuda_ops.winograd(x, _fold(w, f.flip(0)), False, True)
+        return torch.ops.cuda_ops.winograd(upfirdn2d(x, f, padding=2), w, 2, False)
     return _conv3x3_down2_ref(x, w, f)
 
 
@@ -52,7 +49,8 @@ def conv3x3_up2(x: Tensor, w: Tensor, f: Tensor, *, impl: str | None = None) -> 
     (gain 4). `impl` as for `conv3x3`.
     """
     if _use_cpu(x, w, 1, impl):
-        return torch.ops.cuda_ops.winograd(x, _fold(w, 2 * f).transpose(0, 1), True, True)
+        y = torch.ops.cuda_ops.winograd(x, w.transpose(0, 1), 2, True)
+        return upfirdn2d(y, f, padding=1, gain=4)
     return _conv3x3_up2_ref(x, w, f)
 
 
@@ -82,71 +80,52 @@ def _use_cpu(x: Tensor, w: Tensor, down: int, impl: str | None) -> bool:
     return able and (pays or impl == "cpu")
 
 
-def _fold(w: Tensor, f: Tensor) -> Tensor:
-    """Return the full convolution `[O, I, 6, 6]` of `w [O, I, 3, 3]` with `f x f`."""
-    line = torch.stack([F.pad(f, (t, 2 - t)) for t in range(3)], dim=1)  # [6, 3]
-    taps = torch.kron(line, line).to(w.dtype)  # [36, 9]
-    o, i = w.shape[:2]
-    return (taps @ w.permute(2, 3, 1, 0).reshape(9, i * o)).reshape(6, 6, i, o).permute(3, 2, 0, 1)
+def _winograd(x: Tensor, w: Tensor, by: int, adjoint: bool) -> Tensor:
+    """Correlate `x` with `w [O, I, 3, 3]`, stride `by`; or (`x` has O channels) the adjoint.
 
-
-def _winograd(x: Tensor, w: Tensor, transpose: bool, split: bool) -> Tensor:
-    """Correlate `x` with `w [O, I, 3, 3]`, or (transpose: `x` has O channels) its adjoint.
-
-    With `split`, `w` is `[O, I, 6, 6]`, the stride 2 and the padding 2.
+    Stride 1 has padding 1; stride 2 has none and takes odd sizes: 2H + 1 to H.
     """
     kernels, threads = cpu_kernels(), torch.get_num_threads()
-    x, y = channels_last(x), _winograd_fake(x, w, transpose, split)
-    n, h, width = x.shape[0], *(min(a, b) for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
-    split_x, split_y = (2, 1) if split and not transpose else (1, 2) if split else (1, 1)
-    ci, co = x.shape[1] * split_x**2, y.shape[1] * split_y**2
-    out, in_, sy, sx = w.stride()
-    at, tap = pointer(w), 2 if split else 1
-    phase = [sy, sx]
-    if transpose:  # start at the last tap of each phase and go backwards
-        at.value += w.element_size() * 2 * tap * (sy + sx)
-        out, in_, tap = in_, out, -tap
-    scratch = x.new_empty(kernels.winograd_conv_scratch(ci, co, _BLOCK, threads))
-    strides = [c_int64(s) for s in (tap * sy, tap * sx, *phase, in_, out)]
+    x, y = channels_last(x), _winograd_fake(x, w, by, adjoint)
+    w = w.permute((2, 3, 0, 1) if adjoint else (2, 3, 1, 0)).contiguous()
+    sizes = (min(a, b) for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
+    k, c = w.shape[2:]
+    scratch = x.new_empty(kernels.winograd_conv_scratch(k, c, by, _BLOCK, threads))
     kernels.winograd_conv(
-        pointer(x), at, pointer(y), pointer(scratch), n, h, width, ci, co, split_x, split_y,
-        *strides, _BLOCK, threads,
-    )  # fmt: skip
+        *map(pointer, (x, w, y, scratch)), x.shape[0], *sizes, k, c, by, adjoint, _BLOCK, threads
+    )
     return y
 
 
-def _winograd_fake(x: Tensor, w: Tensor, transpose: bool, split: bool) -> Tensor:
+def _winograd_fake(x: Tensor, w: Tensor, by: int, adjoint: bool) -> Tensor:
     n, _, h, width = x.shape
-    if split:
-        h, width = (2 * h, 2 * width) if transpose else (h // 2, width // 2)
+    if by == 2:
+        h, width = (2 * h + 1, 2 * width + 1) if adjoint else (h // 2, width // 2)
     options = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    return torch.empty((n, w.shape[1 if transpose else 0], h, width), **options)
+    return torch.empty((n, w.shape[1 if adjoint else 0], h, width), **options)
 
 
-def _winograd_grad(x: Tensor, dy: Tensor, split: bool) -> Tensor:
-    """Return the gradient of `w` in `winograd(x, w, False, split)`."""
-    kernels, scale = cpu_kernels(), 2 if split else 1
+def _winograd_grad(x: Tensor, dy: Tensor, by: int) -> Tensor:
+    """Return the gradient of `w` in `winograd(x, w, by, False)`."""
+    kernels = cpu_kernels()
     x, dy = channels_last(x), channels_last(dy)
     n, co, h, w = dy.shape
-    ci = x.shape[1] * scale**2
-    tiles = n * ((h + 3) // 4) * ((w + 3) // 4)
+    ci, tiles = x.shape[1], n * ((h + 3) // 4) * ((w + 3) // 4)
     threads = max(1, min(torch.get_num_threads(), tiles // _GRAD_BLOCK))
-    dw = x.new_empty(3 * scale, 3 * scale, x.shape[1], co)
-    scratch = x.new_empty(kernels.winograd_grad_scratch(ci, co, _GRAD_BLOCK, threads))
+    dw = x.new_empty(3, 3, ci, co)
+    scratch = x.new_empty(kernels.winograd_grad_scratch(ci, co, by, _GRAD_BLOCK, threads))
     kernels.winograd_grad(
-        pointer(x), pointer(dy), pointer(dw), pointer(scratch), n, h, w, ci, co, scale,
-        _GRAD_BLOCK, threads,
-    )  # fmt: skip
+        *map(pointer, (x, dy, dw, scratch)), n, h, w, ci, co, by, _GRAD_BLOCK, threads
+    )
     return dw.permute(3, 2, 0, 1)
 
 
-def _winograd_grad_fake(x: Tensor, dy: Tensor, split: bool) -> Tensor:
-    size = 6 if split else 3
-    return x.new_empty(size, size, x.shape[1], dy.shape[1]).permute(3, 2, 0, 1)
+def _winograd_grad_fake(x: Tensor, dy: Tensor, by: int) -> Tensor:
+    return x.new_empty(3, 3, x.shape[1], dy.shape[1]).permute(3, 2, 0, 1)
 
 
 def _save_winograd(ctx, inputs, output) -> None:
-    x, w, ctx.transpose, ctx.split = inputs
+    x, w, ctx.by, ctx.adjoint = inputs
     ctx.save_for_backward(x, w)
 
 
@@ -155,15 +134,15 @@ def _winograd_backward(ctx, g: Tensor) -> tuple:
     x, w = ctx.saved_tensors
     dx = dw = None
     if ctx.needs_input_grad[0]:
-        dx = torch.ops.cuda_ops.winograd(g, w, not ctx.transpose, ctx.split)
+        dx = torch.ops.cuda_ops.winograd(g, w, ctx.by, not ctx.adjoint)
     if ctx.needs_input_grad[1]:
-        fine, coarse = (g, x) if ctx.transpose else (x, g)
-        dw = torch.ops.cuda_ops.winograd_grad(fine, coarse, ctx.split)
+        fine, coarse = (g, x) if ctx.adjoint else (x, g)
+        dw = torch.ops.cuda_ops.winograd_grad(fine, coarse, ctx.by)
     return dx, dw, None, None
 
 
 def _save_grad(ctx, inputs, output) -> None:
-    x, dy, ctx.split = inputs
+    x, dy, ctx.by = inputs
     ctx.save_for_backward(x, dy)
 
 
@@ -172,21 +151,21 @@ def _grad_backward(ctx, h: Tensor) -> tuple:
     x, dy = ctx.saved_tensors
     dx = ddy = None
     if ctx.needs_input_grad[0]:
-        dx = torch.ops.cuda_ops.winograd(dy, h, True, ctx.split)
+        dx = torch.ops.cuda_ops.winograd(dy, h, ctx.by, True)
     if ctx.needs_input_grad[1]:
-        ddy = torch.ops.cuda_ops.winograd(x, h, False, ctx.split)
+        ddy = torch.ops.cuda_ops.winograd(x, h, ctx.by, False)
     return dx, ddy, None
 
 
 register(
-    "winograd(Tensor x, Tensor w, bool transpose, bool split) -> Tensor",
+    "winograd(Tensor x, Tensor w, int by, bool adjoint) -> Tensor",
     _winograd,
     _winograd_fake,
     _winograd_backward,
     _save_winograd,
 )
 register(
-    "winograd_grad(Tensor x, Tensor dy, bool split) -> Tensor",
+    "winograd_grad(Tensor x, Tensor dy, int by) -> Tensor",
     _winograd_grad,
     _winograd_grad_fake,
     _grad_backward,

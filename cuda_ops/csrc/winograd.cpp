@@ -1,113 +1,133 @@
-// 3x3 convolution with stride 1 and padding 1 as Winograd F(4x4, 3x3), channels-last float32.
+// 3x3 convolutions as Winograd's minimal filtering, channels-last float32.
 //
-//   y = A^T [ (B^T x B) . (G w G^T) ] A      for each 6x6 tile of x, 4x4 tile of y
+//   y = A^T [ (B^T x B) . (G w G^T) ] A      tile by tile, 4x4 outputs each
 //
-// (Winograd 1980; Lavin & Gray 2016), which takes 36 products where the direct sum takes 144.
-// Interpolation points 0, +-sqrt(1/2), +-sqrt(2), infinity: less rounding than 0, +-1, +-2.
-// The sum over channels is one matrix product per frequency f = 0..35, done while the tiles are
-// in cache. Channel counts are multiples of VL.
-//
-// A 6x6 filter with stride 2 and padding 2 is the same thing on the four phases (even and odd
-// rows and columns) of x taken as channels, and its adjoint on the four phases of y; the filter's
-// taps 2q + phase are then the 3x3 filter of that phase.
+// (Winograd 1980; Lavin & Gray 2016.) With stride 1, F(4, 3) takes 6 products per axis where the
+// direct sum takes 12. With stride 2, y_i = (w0 e_i + w2 e_{i+1}) + w1 o_i on the even samples e
+// and the odd samples o: F(4, 2) for the first term, 5 + 4 products where the direct sum takes 12.
+// Interpolation points +-sqrt(1/2), +-sqrt(2), infinity (and 0): less rounding than small integers.
+// The sum over channels is one matrix product per pair of frequencies, done while the tiles are in
+// cache. Channel counts are multiples of VL.
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "vector.h"
 
 namespace {
 
-constexpr int F = 36;  // frequencies
 constexpr float P = 0.70710678118654752f, Q = 1.41421356237309505f;
-constexpr float P2 = 0.5f, Q2 = 2.0f, S = P2 + Q2;  // P2 * Q2 = 1
+constexpr float P2 = 0.5f, Q2 = 2.0f, S2 = P2 + Q2;  // and P2 * Q2 = 1
+constexpr int FREQ = 6, FILTERS = FREQ * FREQ;       // of a transformed filter
 
-// An image [n, h * split, w * split, c / split^2] seen as [n, h, w, c], c = (phase, channel).
-struct Image {
-  int h, w, c, split;
-  int channels() const { return c / (split * split); }
-  int phase(int k) const { return k / channels(); }
-  int64_t at(int n, int row, int col, int k) const {
-    const int py = phase(k) / split, px = phase(k) % split;
-    const int64_t line = (int64_t(n) * h + row) * split + py;
-    return ((line * w + col) * split + px) * channels() + k % channels();
+// Stride 1, padding 1.
+struct Plain {
+  static constexpr int STRIDE = 1, PAD = 1, IN = 6, SIZE = 6;  // samples, products per axis
+  static constexpr float G[FREQ][3] = {
+      {1, 0, 0},           {-2 / 3.f, -P * 2 / 3, -1 / 3.f}, {-2 / 3.f, P * 2 / 3, -1 / 3.f},
+      {1 / 6.f, Q / 6, 1 / 3.f}, {1 / 6.f, -Q / 6, 1 / 3.f},       {0, 0, 1}};
+
+  static void in(const vec x[6], vec v[6]) {  // B^T x
+    const vec a = x[4] - Q2 * x[2], b = P * (x[3] - Q2 * x[1]);
+    const vec c = x[4] - P2 * x[2], d = Q * (x[3] - P2 * x[1]);
+    v[0] = x[0] + x[4] - S2 * x[2];
+    v[1] = a + b;
+    v[2] = a - b;
+    v[3] = c + d;
+    v[4] = c - d;
+    v[5] = x[1] + x[5] - S2 * x[3];
+  }
+  static void out(const vec m[6], vec y[4]) {  // A^T m
+    const vec a = m[1] + m[2], b = m[3] + m[4], c = P * (m[1] - m[2]), d = Q * (m[3] - m[4]);
+    y[0] = m[0] + a + b;
+    y[1] = c + d;
+    y[2] = P2 * a + Q2 * b;
+    y[3] = P2 * c + Q2 * d + m[5];
+  }
+  static void grad(const vec y[4], vec z[6]) {  // A y
+    const vec a = y[0] + P2 * y[2], b = P * (y[1] + P2 * y[3]);
+    const vec c = y[0] + Q2 * y[2], d = Q * (y[1] + Q2 * y[3]);
+    z[0] = y[0];
+    z[1] = a + b;
+    z[2] = a - b;
+    z[3] = c + d;
+    z[4] = c - d;
+    z[5] = y[3];
   }
 };
 
+// Stride 2, no padding: nine samples x = e0 o0 e1 o1 e2 o2 e3 o3 e4 give four outputs.
+struct Strided {
+  static constexpr int STRIDE = 2, PAD = 0, IN = 9, SIZE = 9;
+  static constexpr float G[FREQ][3] = {
+      {-Q / 3, 0, -1 / 3.f}, {Q / 3, 0, -1 / 3.f}, {P / 3, 0, 1 / 3.f},
+      {-P / 3, 0, 1 / 3.f},  {0, 0, 1},            {0, 1, 0}};
+
+  static void in(const vec x[9], vec v[9]) {  // B^T x
+    const vec a = x[6] - Q2 * x[2], b = P * (x[4] - Q2 * x[0]);
+    const vec c = x[6] - P2 * x[2], d = Q * (x[4] - P2 * x[0]);
+    v[0] = a + b;
+    v[1] = a - b;
+    v[2] = c + d;
+    v[3] = c - d;
+    v[4] = x[0] + x[8] - S2 * x[4];
+    for (int i = 0; i < 4; i++) v[5 + i] = x[2 * i + 1];
+  }
+  static void back(const vec m[9], vec x[9]) {  // B m
+    const vec a = m[0] + m[1], b = P * (m[0] - m[1]), c = m[2] + m[3], d = Q * (m[2] - m[3]);
+    x[0] = m[4] - Q2 * b - P2 * d;
+    x[2] = -(Q2 * a + P2 * c);
+    x[4] = b + d - S2 * m[4];
+    x[6] = a + c;
+    x[8] = m[4];
+    for (int i = 0; i < 4; i++) x[2 * i + 1] = m[5 + i];
+  }
+  static void out(const vec m[9], vec y[4]) {  // A^T m
+    const vec a = m[0] + m[1], b = m[2] + m[3], c = P * (m[0] - m[1]), d = Q * (m[2] - m[3]);
+    y[0] = a + b + m[5];
+    y[1] = c + d + m[6];
+    y[2] = P2 * a + Q2 * b + m[7];
+    y[3] = P2 * c + Q2 * d + m[4] + m[8];
+  }
+  static void grad(const vec y[4], vec z[9]) {  // A y
+    const vec a = y[0] + P2 * y[2], b = P * (y[1] + P2 * y[3]);
+    const vec c = y[0] + Q2 * y[2], d = Q * (y[1] + Q2 * y[3]);
+    z[0] = a + b;
+    z[1] = a - b;
+    z[2] = c + d;
+    z[3] = c - d;
+    z[4] = y[3];
+    for (int i = 0; i < 4; i++) z[5 + i] = y[i];
+  }
+};
+
+// y is [n, h, w, co]; x is [n, fine_h, fine_w, ci], as large for stride 1, 2h + 1 for stride 2.
 struct Shape {
-  int n, h, w, ci, co, th, tw;  // th, tw: tiles per image
-  Image x, y;
-  int64_t tiles() const { return int64_t(n) * th * tw; }
+  int n, h, w, ci, co, fine_h, fine_w, rows, cols;  // rows, cols: tiles per image
+  int in_image() const { return rows * cols; }
+  int64_t tiles() const { return int64_t(n) * in_image(); }
 };
 
-Shape shape(int n, int h, int w, int ci, int co, int split_x, int split_y) {
-  const Image x{h, w, ci, split_x}, y{h, w, co, split_y};
-  return {n, h, w, ci, co, (h + 3) / 4, (w + 3) / 4, x, y};
+template <class T>
+Shape shape(int n, int h, int w, int ci, int co) {
+  const int s = T::STRIDE;
+  return {n, h, w, ci, co, s * h + s - 1, s * w + s - 1, (h + 3) / 4, (w + 3) / 4};
 }
 
-// Where the filter's taps lie: tap q of phase p of input i and output o.
-struct Filter {
-  const float* w;
-  int64_t y, x, phase_y, phase_x, in, out;
-  const float* at(const Shape& s, int i, int o) const {
-    const int pi = s.x.phase(i), po = s.y.phase(o);  // at most one of the two is split
-    const int py = pi / s.x.split + po / s.y.split, px = pi % s.x.split + po % s.y.split;
-    return w + py * phase_y + px * phase_x + i % s.x.channels() * in + o % s.y.channels() * out;
-  }
+struct Position {
+  int n, y, x;  // image; top left of the 4x4 output tile
 };
 
-// B^T d: six values to six values.
-inline void transform_in(const vec d[6], vec v[6]) {
-  vec e = d[4] - Q2 * d[2], o = P * (d[3] - Q2 * d[1]);
-  vec g = d[4] - P2 * d[2], q = Q * (d[3] - P2 * d[1]);
-  v[0] = d[0] + d[4] - S * d[2];
-  v[1] = e + o;
-  v[2] = e - o;
-  v[3] = g + q;
-  v[4] = g - q;
-  v[5] = d[1] + d[5] - S * d[3];
+inline Position position(const Shape& s, int64_t tile) {
+  const int in_image = tile % s.in_image();
+  return {int(tile / s.in_image()), in_image / s.cols * 4, in_image % s.cols * 4};
 }
 
-// A^T m: six values to four.
-inline void transform_out(const vec m[6], vec y[4]) {
-  vec a = m[1] + m[2], b = m[3] + m[4], c = P * (m[1] - m[2]), d = Q * (m[3] - m[4]);
-  y[0] = m[0] + a + b;
-  y[1] = c + d;
-  y[2] = P2 * a + Q2 * b;
-  y[3] = P2 * c + Q2 * d + m[5];
-}
+// Floats between two frequencies of a block: off the powers of two, which share cache sets.
+inline int64_t stride(int block, int channels) { return int64_t(block) * channels + VL; }
 
-// A y: four values to six (the transpose of transform_out).
-inline void transform_grad(const vec y[4], vec z[6]) {
-  vec a = y[0] + P2 * y[2], b = P * (y[1] + P2 * y[3]);
-  vec c = y[0] + Q2 * y[2], d = Q * (y[1] + Q2 * y[3]);
-  z[0] = y[0];
-  z[1] = a + b;
-  z[2] = a - b;
-  z[3] = c + d;
-  z[4] = c - d;
-  z[5] = y[3];
-}
-
-// The rows of G: the points' powers over prod (p - q).
-struct FilterTransform {
-  float g[6][3];
-  constexpr FilterTransform() : g{} {
-    const float p[4] = {P, -P, Q, -Q};
-    const float n[4] = {2 * P2 * (P2 - Q2), 2 * P2 * (P2 - Q2), 2 * Q2 * (Q2 - P2),
-                        2 * Q2 * (Q2 - P2)};
-    g[0][0] = 1.0f;
-    for (int i = 0; i < 4; i++) {
-      g[i + 1][0] = 1 / n[i];
-      g[i + 1][1] = p[i] / n[i];
-      g[i + 1][2] = p[i] * p[i] / n[i];
-    }
-    g[5][2] = 1.0f;
-  }
-};
-constexpr FilterTransform G;
+// ---- matrix products ----
 
 // C[m, n] = (or +=) sum_k A[m * ra + k * ka] B[k * ldb + n] for one register tile.
 template <int ROWS, int VECS>
@@ -118,7 +138,10 @@ inline void tile_product(const float* a, int64_t ra, int64_t ka, const float* b,
     for (int j = 0; j < VECS; j++) acc[i][j] = vec{};
   for (int k = 0; k < depth; k++) {
     vec row[VECS];
-    for (int j = 0; j < VECS; j++) row[j] = load(b + k * ldb + j * VL);
+    for (int j = 0; j < VECS; j++) {
+      __builtin_prefetch(b + (k + 16) * ldb + j * VL);
+      row[j] = load(b + k * ldb + j * VL);
+    }
     for (int i = 0; i < ROWS; i++) {
       const vec s = splat(a[i * ra + k * ka]);
       for (int j = 0; j < VECS; j++) acc[i][j] += s * row[j];
@@ -151,145 +174,280 @@ void product(int rows, int cols, const float* a, int64_t ra, int64_t ka, const f
   }
 }
 
-// The start of panel `o` (columns o .. o + NR) in the packed filter [panel][f][ci][cols].
-inline float* panel(float* u, const Shape& s, int o) { return u + int64_t(F) * s.ci * o; }
-inline int panel_cols(const Shape& s, int o) { return std::min(NR, s.co - o); }
+// ---- filters ----
 
-void pack_filter(const Shape& s, const Filter& w, float* u) {
+// Of `channels` columns the panel that starts at o has this many.
+inline int panel_cols(int channels, int o) { return std::min(NR, channels - o); }
+
+// u[panel][frequency][k][column] = G w G^T of w[3][3][k][n], turned by 180 degrees if `flip`.
+template <class T>
+void pack_filter(const float* w, int k, int n, bool flip, float* u) {
 #pragma omp for schedule(static)
-  for (int i = 0; i < s.ci; i++)
-    for (int o = 0; o < s.co; o += VL) {
-      const float* from = w.at(s, i, o);
-      vec t[6][3];
+  for (int i = 0; i < k; i++)
+    for (int o = 0; o < n; o += VL) {
+      vec half[FREQ][3];
       for (int x = 0; x < 3; x++) {
-        vec k[3];
-        for (int y = 0; y < 3; y++)
-          for (int l = 0; l < VL; l++) k[y][l] = from[y * w.y + x * w.x + l * w.out];
-        for (int f = 0; f < 6; f++)
-          t[f][x] = G.g[f][0] * k[0] + G.g[f][1] * k[1] + G.g[f][2] * k[2];
-      }
-      const int first = o / NR * NR, cols = panel_cols(s, first);
-      float* out = panel(u, s, first) + int64_t(i) * cols + o - first;
-      for (int f = 0; f < F; f++) {
-        const float* g = G.g[f % 6];
-        const vec* row = t[f / 6];
-        store(out + int64_t(f) * s.ci * cols, g[0] * row[0] + g[1] * row[1] + g[2] * row[2]);
-      }
-    }
-}
-
-struct Position {
-  int n, y, x;  // image; top left of the 4x4 output tile
-};
-
-// Floats between two frequencies of a block: off the powers of two, which share cache sets.
-inline int64_t stride(int block, int channels) { return int64_t(block) * channels + VL; }
-
-inline Position position(const Shape& s, int64_t tile) {
-  const int in_image = tile % (s.th * s.tw);
-  return {int(tile / (s.th * s.tw)), in_image / s.tw * 4, in_image % s.tw * 4};
-}
-
-// Write B^T x B of `count` tiles from `tile` to v[f * stride + t * ci + c].
-void tiles_in(const Shape& s, const float* x, int64_t tile, int count, float* v, int64_t stride) {
-  for (int t = 0; t < count; t++) {
-    const Position p = position(s, tile + t);
-    for (int c = 0; c < s.ci; c += VL) {
-      vec half[6][6];
-      for (int j = 0; j < 6; j++) {
-        vec d[6], r[6];
-        const int col = p.x + j - 1;
-        for (int i = 0; i < 6; i++) {
-          const int row = p.y + i - 1;
-          const bool inside = row >= 0 && row < s.h && col >= 0 && col < s.w;
-          d[i] = inside ? load(x + s.x.at(p.n, row, col, c)) : vec{};
+        vec tap[3];
+        for (int y = 0; y < 3; y++) {
+          const int at = flip ? 8 - (3 * y + x) : 3 * y + x;
+          tap[y] = load(w + (int64_t(at) * k + i) * n + o);
         }
-        transform_in(d, r);
-        for (int i = 0; i < 6; i++) half[i][j] = r[i];
+        for (int f = 0; f < FREQ; f++)
+          half[f][x] = T::G[f][0] * tap[0] + T::G[f][1] * tap[1] + T::G[f][2] * tap[2];
       }
-      for (int i = 0; i < 6; i++) {
-        vec r[6];
-        transform_in(half[i], r);
-        for (int j = 0; j < 6; j++) store(v + (i * 6 + j) * stride + t * s.ci + c, r[j]);
-      }
-    }
-  }
-}
-
-// Read M of `count` tiles at m[f * stride + t * cols + c], write channels o .. o + cols of y.
-void tiles_out(const Shape& s, const float* m, int64_t stride, int64_t tile, int count, int o,
-               int cols, float* y) {
-  for (int t = 0; t < count; t++) {
-    const Position p = position(s, tile + t);
-    for (int c = 0; c < cols; c += VL) {
-      vec half[4][6];
-      for (int j = 0; j < 6; j++) {
-        vec d[6], r[4];
-        for (int i = 0; i < 6; i++) d[i] = load(m + (i * 6 + j) * stride + t * cols + c);
-        transform_out(d, r);
-        for (int i = 0; i < 4; i++) half[i][j] = r[i];
-      }
-      for (int i = 0; i < 4 && p.y + i < s.h; i++) {
-        vec r[4];
-        transform_out(half[i], r);
-        for (int j = 0; j < 4 && p.x + j < s.w; j++)
-          store(y + s.y.at(p.n, p.y + i, p.x + j, o + c), r[j]);
+      const int first = o / NR * NR, cols = panel_cols(n, first);
+      float* out = u + int64_t(FILTERS) * k * first + int64_t(i) * cols + o - first;
+      for (int f = 0; f < FILTERS; f++) {
+        const float* g = T::G[f % FREQ];
+        const vec* row = half[f / FREQ];
+        store(out + int64_t(f) * k * cols, g[0] * row[0] + g[1] * row[1] + g[2] * row[2]);
       }
     }
-  }
 }
 
-// Write A dy A^T of `count` tiles to z[f * stride + t * co + c].
-void tiles_grad(const Shape& s, const float* dy, int64_t tile, int count, float* z,
-                int64_t stride) {
-  for (int t = 0; t < count; t++) {
-    const Position p = position(s, tile + t);
-    for (int c = 0; c < s.co; c += VL) {
-      vec half[6][4];
-      for (int j = 0; j < 4; j++) {
-        vec d[4], r[6];
-        for (int i = 0; i < 4; i++) {
-          const bool inside = p.y + i < s.h && p.x + j < s.w;
-          d[i] = inside ? load(dy + s.y.at(p.n, p.y + i, p.x + j, c)) : vec{};
-        }
-        transform_grad(d, r);
-        for (int i = 0; i < 6; i++) half[i][j] = r[i];
-      }
-      for (int i = 0; i < 6; i++) {
-        vec r[6];
-        transform_grad(half[i], r);
-        for (int j = 0; j < 6; j++) store(z + (i * 6 + j) * stride + t * s.co + c, r[j]);
-      }
-    }
-  }
-}
-
-// dw = G^T (du[0] + du[1] + ...) G, [3, 3, ci, co] or [6, 6, ci / 4, co] if x is split.
+// dw[3][3][ci][co] = G^T (du[0] + du[1] + ...) G.
+template <class T>
 void unpack_filter(const Shape& s, const float* du, int parts, float* dw) {
 #pragma omp for schedule(static)
   for (int i = 0; i < s.ci; i++)
     for (int o = 0; o < s.co; o += VL) {
-      vec t[3][6], k[3][3];
       const int64_t size = int64_t(s.ci) * s.co, at = int64_t(i) * s.co + o;
-      for (int j = 0; j < 6; j++)
-        for (int y = 0; y < 3; y++) {
-          t[y][j] = vec{};
-          for (int f = 0; f < 6; f++) {
-            vec sum = load(du + (f * 6 + j) * size + at);
-            for (int p = 1; p < parts; p++) sum += load(du + ((p * F) + f * 6 + j) * size + at);
-            t[y][j] += G.g[f][y] * sum;
-          }
-        }
+      vec half[3][FREQ] = {};
+      for (int f = 0; f < FILTERS; f++) {
+        vec sum = load(du + f * size + at);
+        for (int p = 1; p < parts; p++) sum += load(du + (p * FILTERS + f) * size + at);
+        for (int y = 0; y < 3; y++) half[y][f % FREQ] += T::G[f / FREQ][y] * sum;
+      }
       for (int y = 0; y < 3; y++)
         for (int x = 0; x < 3; x++) {
-          k[y][x] = vec{};
-          for (int f = 0; f < 6; f++) k[y][x] += G.g[f][x] * t[y][f];
-          const int split = s.x.split, phase = s.x.phase(i);
-          const int row = y * split + phase / split, col = x * split + phase % split;
-          const int64_t tap = (row * 3 * split + col) * s.x.channels() + i % s.x.channels();
-          store(dw + tap * s.co + o, k[y][x]);
+          vec tap = {};
+          for (int f = 0; f < FREQ; f++) tap += T::G[f][x] * half[y][f];
+          store(dw + (y * 3 + x) * size + at, tap);
         }
     }
+}
+
+// The filter frequency of product i of an axis: all odd samples meet the same tap.
+inline int filter_of(int i) { return std::min(i, FREQ - 1); }
+
+// m[product][t][cols] = v[product][t][k] u[filter][k][cols] for all pairs of products.
+template <class T>
+void multiply(const float* v, int64_t vs, const float* u, float* m, int64_t ms, int count, int k,
+              int cols) {
+  for (int a = 0; a < T::SIZE; a++)
+    for (int b = 0; b < T::SIZE; b++) {
+      const int64_t filter = filter_of(a) * FREQ + filter_of(b), at = a * T::SIZE + b;
+      product(count, cols, v + at * vs, k, 1, u + filter * k * cols, cols, m + at * ms, cols, k,
+              false);
+    }
+}
+
+// ---- tiles ----
+
+// v[product][t][ci] = B^T x B of `count` tiles.
+template <class T>
+void tiles_in(const Shape& s, const float* x, int64_t tile, int count, float* v, int64_t vs) {
+  for (int t = 0; t < count; t++) {
+    const Position p = position(s, tile + t);
+    const int top = p.y * T::STRIDE - T::PAD, left = p.x * T::STRIDE - T::PAD;
+    const float* image = x + int64_t(p.n) * s.fine_h * s.fine_w * s.ci;
+    for (int c = 0; c < s.ci; c += VL) {
+      vec half[T::SIZE][T::IN], d[T::IN], r[T::SIZE];
+      for (int j = 0; j < T::IN; j++) {
+        const int col = left + j;
+        for (int i = 0; i < T::IN; i++) {
+          const int row = top + i;
+          const bool inside = row >= 0 && row < s.fine_h && col >= 0 && col < s.fine_w;
+          d[i] = inside ? load(image + (int64_t(row) * s.fine_w + col) * s.ci + c) : vec{};
+        }
+        T::in(d, r);
+        for (int i = 0; i < T::SIZE; i++) half[i][j] = r[i];
+      }
+      for (int i = 0; i < T::SIZE; i++) {
+        T::in(half[i], r);
+        for (int j = 0; j < T::SIZE; j++) store(v + (i * T::SIZE + j) * vs + t * s.ci + c, r[j]);
+      }
+    }
+  }
+}
+
+// x += B m B^T of `count` tiles (the adjoint of tiles_in), channels o .. o + cols.
+template <class T>
+void tiles_back(const Shape& s, const float* m, int64_t ms, int64_t tile, int count, int o,
+                int cols, float* x) {
+  for (int t = 0; t < count; t++) {
+    const Position p = position(s, tile + t);
+    float* image = x + int64_t(p.n) * s.fine_h * s.fine_w * s.ci;
+    for (int c = 0; c < cols; c += VL) {
+      vec half[T::IN][T::SIZE], d[T::SIZE], r[T::IN];
+      for (int j = 0; j < T::SIZE; j++) {
+        for (int i = 0; i < T::SIZE; i++) d[i] = load(m + (i * T::SIZE + j) * ms + t * cols + c);
+        T::back(d, r);
+        for (int i = 0; i < T::IN; i++) half[i][j] = r[i];
+      }
+      for (int i = 0; i < T::IN; i++) {
+        const int row = p.y * T::STRIDE - T::PAD + i;
+        if (row >= s.fine_h) break;
+        T::back(half[i], r);
+        for (int j = 0; j < T::IN; j++) {
+          const int col = p.x * T::STRIDE - T::PAD + j;
+          if (col >= s.fine_w) break;
+          float* at = image + (int64_t(row) * s.fine_w + col) * s.ci + o + c;
+          store(at, load(at) + r[j]);
+        }
+      }
+    }
+  }
+}
+
+// y = A^T m A of `count` tiles, channels o .. o + cols.
+template <class T>
+void tiles_out(const Shape& s, const float* m, int64_t ms, int64_t tile, int count, int o,
+               int cols, float* y) {
+  for (int t = 0; t < count; t++) {
+    const Position p = position(s, tile + t);
+    for (int c = 0; c < cols; c += VL) {
+      vec half[4][T::SIZE], d[T::SIZE], r[4];
+      for (int j = 0; j < T::SIZE; j++) {
+        for (int i = 0; i < T::SIZE; i++) d[i] = load(m + (i * T::SIZE + j) * ms + t * cols + c);
+        T::out(d, r);
+        for (int i = 0; i < 4; i++) half[i][j] = r[i];
+      }
+      for (int i = 0; i < 4 && p.y + i < s.h; i++) {
+        T::out(half[i], r);
+        float* row = y + ((int64_t(p.n) * s.h + p.y + i) * s.w + p.x) * s.co + o + c;
+        for (int j = 0; j < 4 && p.x + j < s.w; j++) store(row + int64_t(j) * s.co, r[j]);
+      }
+    }
+  }
+}
+
+// z[product][t][co] = A y A^T of `count` tiles.
+template <class T>
+void tiles_grad(const Shape& s, const float* y, int64_t tile, int count, float* z, int64_t zs) {
+  for (int t = 0; t < count; t++) {
+    const Position p = position(s, tile + t);
+    for (int c = 0; c < s.co; c += VL) {
+      vec half[T::SIZE][4], d[4], r[T::SIZE];
+      for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 4; i++) {
+          const bool inside = p.y + i < s.h && p.x + j < s.w;
+          const int64_t at = (int64_t(p.n) * s.h + p.y + i) * s.w + p.x + j;
+          d[i] = inside ? load(y + at * s.co + c) : vec{};
+        }
+        T::grad(d, r);
+        for (int i = 0; i < T::SIZE; i++) half[i][j] = r[i];
+      }
+      for (int i = 0; i < T::SIZE; i++) {
+        T::grad(half[i], r);
+        for (int j = 0; j < T::SIZE; j++) store(z + (i * T::SIZE + j) * zs + t * s.co + c, r[j]);
+      }
+    }
+  }
+}
+
+// ---- convolutions ----
+
+template <class T>
+int64_t conv_scratch(int k, int n, int block, int threads) {
+  const int64_t tiles = stride(block, k) + stride(block, NR);
+  return int64_t(FILTERS) * k * n + T::SIZE * T::SIZE * threads * tiles;
+}
+
+template <class T>
+void conv(const Shape& s, const float* x, const float* w, bool flip, float* y, float* scratch,
+          int block, int threads) {
+  const int64_t vs = stride(block, s.ci), ms = stride(block, NR);
+  const int64_t blocks = (s.tiles() + block - 1) / block;
+  float* u = scratch;
+#pragma omp parallel num_threads(threads)
+  {
+    pack_filter<T>(w, s.ci, s.co, flip, u);
+    float* v = u + int64_t(FILTERS) * s.ci * s.co;
+    v += omp_get_thread_num() * T::SIZE * T::SIZE * (vs + ms);
+    float* m = v + T::SIZE * T::SIZE * vs;
+#pragma omp for schedule(dynamic)
+    for (int64_t b = 0; b < blocks; b++) {
+      const int count = std::min<int64_t>(block, s.tiles() - b * block);
+      tiles_in<T>(s, x, b * block, count, v, vs);
+      for (int o = 0; o < s.co; o += NR) {
+        const int cols = panel_cols(s.co, o);
+        multiply<T>(v, vs, u + int64_t(FILTERS) * s.ci * o, m, ms, count, s.ci, cols);
+        tiles_out<T>(s, m, ms, b * block, count, o, cols, y);
+      }
+    }
+  }
+}
+
+// x = the adjoint of `conv` applied to y, w[3][3][co][ci]. Tiles of an image overlap, so one thread
+// takes whole images, as many as fill a block.
+template <class T>
+void conv_adjoint(const Shape& s, const float* y, const float* w, float* x, float* scratch,
+                  int block, int threads) {
+  const int64_t zs = stride(block, s.co), ms = stride(block, NR);
+  const int64_t size = int64_t(s.fine_h) * s.fine_w * s.ci;
+  const int group = std::max(1, block / s.in_image());  // images
+  float* u = scratch;
+#pragma omp parallel num_threads(threads)
+  {
+    pack_filter<T>(w, s.co, s.ci, false, u);
+    float* z = u + int64_t(FILTERS) * s.ci * s.co;
+    z += omp_get_thread_num() * T::SIZE * T::SIZE * (zs + ms);
+    float* m = z + T::SIZE * T::SIZE * zs;
+#pragma omp for schedule(dynamic)
+    for (int image = 0; image < s.n; image += group) {
+      const int next = std::min(image + group, s.n);
+      std::fill(x + image * size, x + next * size, 0.0f);
+      const int64_t last = int64_t(next) * s.in_image();
+      for (int64_t tile = int64_t(image) * s.in_image(); tile < last; tile += block) {
+        const int count = std::min<int64_t>(block, last - tile);
+        tiles_grad<T>(s, y, tile, count, z, zs);
+        for (int o = 0; o < s.ci; o += NR) {
+          const int cols = panel_cols(s.ci, o);
+          multiply<T>(z, zs, u + int64_t(FILTERS) * s.co * o, m, ms, count, s.co, cols);
+          tiles_back<T>(s, m, ms, tile, count, o, cols, x);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+int64_t grad_scratch(int ci, int co, int block, int threads) {
+  const int64_t tiles = T::SIZE * T::SIZE * (stride(block, ci) + stride(block, co));
+  return threads * (int64_t(FILTERS) * ci * co + tiles);
+}
+
+// dw[3][3][ci][co] of `conv`. Each thread sums over its own part of the tiles; the parts are added
+// in their order, so the result does not vary from run to run.
+template <class T>
+void conv_grad(const Shape& s, const float* x, const float* dy, float* dw, float* scratch,
+               int block, int threads) {
+  const int64_t vs = stride(block, s.ci), zs = stride(block, s.co), size = int64_t(s.ci) * s.co;
+#pragma omp parallel num_threads(threads)
+  {
+    const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
+    const int64_t first = s.tiles() * part / parts, last = s.tiles() * (part + 1) / parts;
+    float* du = scratch + part * FILTERS * size;
+    float* v = scratch + parts * FILTERS * size + part * T::SIZE * T::SIZE * (vs + zs);
+    float* z = v + T::SIZE * T::SIZE * vs;
+    if (first == last) std::fill_n(du, FILTERS * size, 0.0f);
+    for (int64_t tile = first; tile < last; tile += block) {
+      const int count = std::min<int64_t>(block, last - tile);
+      tiles_in<T>(s, x, tile, count, v, vs);
+      tiles_grad<T>(s, dy, tile, count, z, zs);
+      for (int a = 0; a < T::SIZE; a++)
+        for (int b = 0; b < T::SIZE; b++) {
+          const int64_t filter = filter_of(a) * FREQ + filter_of(b), at = a * T::SIZE + b;
+          const bool add = tile > first || a >= FREQ || b >= FREQ;
+          for (int o = 0; o < s.co; o += NR)
+            product(s.ci, panel_cols(s.co, o), v + at * vs, 1, s.ci, z + at * zs + o, s.co,
+                    du + filter * size + o, s.co, count, add);
+        }
+    }
+#pragma omp barrier
+    unpack_filter<T>(s, scratch, int(parts), dw);
+  }
 }
 
 }  // namespace
@@ -298,71 +456,35 @@ extern "C" {
 
 int winograd_lanes() { return VL; }
 
-// Floats of scratch that winograd_conv asks for.
-int64_t winograd_conv_scratch(int ci, int co, int block, int threads) {
-  return int64_t(F) * (int64_t(ci) * co + threads * (stride(block, ci) + stride(block, NR)));
+// Floats of scratch for winograd_conv (k channels to n) and for winograd_grad.
+int64_t winograd_conv_scratch(int k, int n, int by, int block, int threads) {
+  return by == 2 ? conv_scratch<Strided>(k, n, block, threads)
+                 : conv_scratch<Plain>(k, n, block, threads);
+}
+int64_t winograd_grad_scratch(int ci, int co, int by, int block, int threads) {
+  return by == 2 ? grad_scratch<Strided>(ci, co, block, threads)
+                 : grad_scratch<Plain>(ci, co, block, threads);
 }
 
-// y[n, h, w, co] = x[n, h, w, ci] correlated with the filter at `w`, whose strides are given. Of
-// x and y one may be split into phases; ci and co count the phases.
-void winograd_conv(const float* x, const float* w, float* y, float* scratch, int n, int h,
-                   int width, int ci, int co, int split_x, int split_y, int64_t tap_y,
-                   int64_t tap_x, int64_t phase_y, int64_t phase_x, int64_t in, int64_t out,
-                   int block, int threads) {
-  const Shape s = shape(n, h, width, ci, co, split_x, split_y);
-  const Filter filter{w, tap_y, tap_x, phase_y, phase_x, in, out};
-  const int64_t blocks = (s.tiles() + block - 1) / block;
-  const int64_t vs = stride(block, ci), ms = stride(block, NR);
-  float* u = scratch;
-#pragma omp parallel num_threads(threads)
-  {
-    pack_filter(s, filter, u);
-    float* v = u + F * (int64_t(ci) * co + omp_get_thread_num() * (vs + ms));
-    float* m = v + F * vs;
-#pragma omp for schedule(dynamic)
-    for (int64_t b = 0; b < blocks; b++) {
-      const int count = std::min<int64_t>(block, s.tiles() - b * block);
-      tiles_in(s, x, b * block, count, v, vs);
-      for (int o = 0; o < co; o += NR) {
-        const int cols = panel_cols(s, o);
-        for (int f = 0; f < F; f++)
-          product(count, cols, v + f * vs, ci, 1, panel(u, s, o) + int64_t(f) * ci * cols, cols,
-                  m + f * ms, cols, ci, false);
-        tiles_out(s, m, ms, b * block, count, o, cols, y);
-      }
-    }
-  }
+// to = from correlated with w[3][3][k][c], stride `by`; or the adjoint (k and c change roles, w is
+// given as [3][3][channels of from][channels of to]). h and w are the sizes of the coarser side.
+void winograd_conv(const float* from, const float* w, float* to, float* scratch, int n, int h,
+                   int width, int k, int c, int by, int adjoint, int block, int threads) {
+  if (by == 1)
+    conv<Plain>(shape<Plain>(n, h, width, k, c), from, w, adjoint, to, scratch, block, threads);
+  else if (adjoint)
+    conv_adjoint<Strided>(shape<Strided>(n, h, width, c, k), from, w, to, scratch, block, threads);
+  else
+    conv<Strided>(shape<Strided>(n, h, width, k, c), from, w, false, to, scratch, block, threads);
 }
 
-int64_t winograd_grad_scratch(int ci, int co, int block, int threads) {
-  return int64_t(threads) * F * (int64_t(ci) * co + stride(block, ci) + stride(block, co));
-}
-
-// dw = the gradient of winograd_conv's filter, from x and dy. Each thread sums over its own part
-// of the tiles; the parts are added in their order, so the result does not vary.
+// dw[3][3][ci][co]: the gradient of winograd_conv's w (not the adjoint's), from x and dy.
 void winograd_grad(const float* x, const float* dy, float* dw, float* scratch, int n, int h,
-                   int width, int ci, int co, int split_x, int block, int threads) {
-  const Shape s = shape(n, h, width, ci, co, split_x, 1);
-  const int64_t vs = stride(block, ci), zs = stride(block, co), size = int64_t(ci) * co;
-#pragma omp parallel num_threads(threads)
-  {
-    const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
-    const int64_t first = s.tiles() * part / parts, last = s.tiles() * (part + 1) / parts;
-    float *du = scratch + part * F * size, *v = scratch + (parts * size + part * (vs + zs)) * F;
-    float* z = v + F * vs;
-    if (first == last) std::fill_n(du, F * size, 0.0f);
-    for (int64_t tile = first; tile < last; tile += block) {
-      const int count = std::min<int64_t>(block, last - tile);
-      tiles_in(s, x, tile, count, v, vs);
-      tiles_grad(s, dy, tile, count, z, zs);
-      for (int f = 0; f < F; f++)
-        for (int o = 0; o < co; o += NR)
-          product(ci, panel_cols(s, o), v + f * vs, 1, ci, z + f * zs + o, co, du + f * size + o,
-                  co, count, tile > first);
-    }
-#pragma omp barrier
-    unpack_filter(s, scratch, int(parts), dw);
-  }
+                   int width, int ci, int co, int by, int block, int threads) {
+  if (by == 1)
+    conv_grad<Plain>(shape<Plain>(n, h, width, ci, co), x, dy, dw, scratch, block, threads);
+  else
+    conv_grad<Strided>(shape<Strided>(n, h, width, ci, co), x, dy, dw, scratch, block, threads);
 }
 
 }  // extern "C"

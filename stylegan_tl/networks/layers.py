@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
 from cuda_ops.conv2d import conv3x3, conv3x3_down2, conv3x3_up2
+from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
 __all__ = [
@@ -96,7 +97,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, up: int = 1) 
     `x [N, I, H, W]`, `weight [O, I, 3, 3]`, `styles [N, I]`. Scaling the input is the same as
     scaling the weights, without weights per sample.
     """
-    scaled = x * styles.to(x.dtype)[:, :, None, None]
+    scaled = scale_act(x, styles, slope=1)
     w = weight.to(x.dtype)
     return conv3x3_up2(scaled, w, setup_filter(FIR)) if up == 2 else conv3x3(scaled, w)
 
