@@ -17,7 +17,6 @@ __all__ = [
     "plain",
     "pretrain_config",
     "readable",
-    "register",
     "validate",
 ]
 
@@ -33,18 +32,6 @@ def conf_dir() -> str:
     package = Path(__file__).parent
     beside = package.parent / "conf"
     return str(beside if (beside / "train.yaml").is_file() else package / "conf")
-
-
-def register() -> None:
-    """Tell Hydra of the dataset options and of the folder-name resolver; run before composing."""
-    from hydra.core.plugins import Plugins
-    from omegaconf import OmegaConf
-
-    from stylegan_tl.dataset_options import DatasetOptions, DatasetSearchPath
-
-    OmegaConf.register_new_resolver("readable_overrides", readable, replace=True)
-    for plugin in (DatasetOptions, DatasetSearchPath):
-        Plugins.instance().register(plugin)
 
 
 def readable(overrides: Sequence[str]) -> str:

@@ -11,15 +11,23 @@ from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from stylegan_tl.config import conf_dir, config_dirs
+from stylegan_tl.config import conf_dir, config_dirs, readable
 
-__all__ = ["DatasetOptions", "DatasetSearchPath"]
+__all__ = ["DatasetOptions", "DatasetSearchPath", "register"]
 
 _OWN = {"source": {"checkpoint": None}, "target": {}}  # what a role adds to the dataset
+
+
+def register() -> None:
+    """Tell Hydra of the dataset options and of the folder-name resolver; run before composing."""
+    OmegaConf.register_new_resolver("readable_overrides", readable, replace=True)
+    for plugin in (DatasetOptions, DatasetSearchPath):
+        Plugins.instance().register(plugin)
 
 
 class DatasetOptions(ConfigSource):

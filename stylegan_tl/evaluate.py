@@ -14,7 +14,8 @@ def main() -> None:
     """Compose the configuration and measure."""
     import hydra
 
-    from stylegan_tl.config import conf_dir, register
+    from stylegan_tl.config import conf_dir
+    from stylegan_tl.dataset_options import register
 
     register()
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")(_run)()
@@ -36,8 +37,8 @@ def _run(cfg: DictConfig) -> None:
 def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
     from pathlib import Path
 
+    from stylegan_tl.assembly import evaluation_of, open_target
     from stylegan_tl.restore import restore
-    from stylegan_tl.runner import evaluation_of, open_target
     from stylegan_tl.study.trial import write_lines
 
     model, source = restore(config["model"])

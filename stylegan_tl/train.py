@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ def main() -> None:
     """Compose the configuration and run it; heavy imports wait until there is work."""
     import hydra
 
-    from stylegan_tl.config import conf_dir, register
+    from stylegan_tl.config import conf_dir
+    from stylegan_tl.dataset_options import register
 
     register()
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")(_run)()

@@ -70,7 +70,8 @@ def compose():
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from stylegan_tl.config import conf_dir, plain, register
+    from stylegan_tl.config import conf_dir, plain
+    from stylegan_tl.dataset_options import register
 
     register()
 

@@ -19,6 +19,8 @@ class Freeze(pl.Callback):
     gradient, so a checkpoint has one form under every strategy.
     """
 
+    names: tuple[str, ...] = ()  # what `apply` found
+
     def select(self, model: pl.LightningModule) -> list[str]:
         """Dotted names ('D.b64', 'G.mapping') of the modules or parameters that stay."""
         raise NotImplementedError
@@ -33,14 +35,14 @@ class Freeze(pl.Callback):
 
     def apply(self, model: pl.LightningModule) -> dict[str, Any]:
         """Freeze `model` and return the record: settings, names, frozen share of G and of D."""
-        names = self.select(model)
-        for name in names:
+        self.names = tuple(self.select(model))
+        for name in self.names:
             _get(model, name).requires_grad_(False)
-        self._keep_still(model, names)
+        self._keep_still(model)
         return {
             "strategy": type(self).__name__,
             **self.settings(),
-            "frozen": names,
+            "frozen": list(self.names),
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
@@ -49,10 +51,10 @@ class Freeze(pl.Callback):
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, index: int
     ) -> None:
         """Undo `model.train()` for what is frozen."""
-        self._keep_still(model, self.select(model))
+        self._keep_still(model)
 
-    def _keep_still(self, model: pl.LightningModule, names: list[str]) -> None:
-        for name in names:
+    def _keep_still(self, model: pl.LightningModule) -> None:
+        for name in self.names:
             part = _get(model, name)
             if isinstance(part, nn.Module):
                 part.eval()

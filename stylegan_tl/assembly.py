@@ -1,0 +1,158 @@
+"""The parts of a trial, each from the configuration: data, model with its source, measuring."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+
+from stylegan_tl.callbacks import Evaluation, FixedSamples
+from stylegan_tl.data.open import open_dataset
+from stylegan_tl.data.packed import PackedDataset
+from stylegan_tl.data.split import n_shot, split
+from stylegan_tl.freeze.base import Freeze
+from stylegan_tl.metrics.evaluate import evaluate
+from stylegan_tl.metrics.features import load_extractor
+from stylegan_tl.metrics.protocol import Protocol
+from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.source.load import load_into
+from stylegan_tl.source.portable import SourceError, SourceModel
+
+__all__ = [
+    "Target",
+    "build",
+    "cache_of",
+    "check_strategy",
+    "evaluation_of",
+    "model_of",
+    "open_target",
+    "samples_of",
+]
+
+say = logging.getLogger("stylegan_tl").info
+
+
+@dataclass
+class Target:
+    """The target's images: the packed dataset, and which of them train and which are held out."""
+
+    dataset: PackedDataset
+    train: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def splits(self) -> dict[str, tuple[PackedDataset, np.ndarray]]:
+        """What the metrics compare with, by the split's name in a protocol."""
+        return {"train": (self.dataset, self.train), "heldout": (self.dataset, self.held_out)}
+
+
+def open_target(config: dict[str, Any]) -> Target:
+    """Open (packing once, if need be) the target, set images aside, choose the n shots."""
+    spec = {k: v for k, v in config["target"].items() if k not in ("xflip", "checkpoint")}
+    dataset = open_dataset(spec, resolution=config["resolution"], cache=cache_of(config))
+    train, held_out = split(dataset.image_hashes, config["held_out"])
+    return Target(dataset, n_shot(train, config["num_images"], config["seed"]), held_out)
+
+
+def cache_of(config: dict[str, Any]) -> Path:
+    """The folder for packed data, statistics and source models."""
+    return Path(config["cache"]).expanduser()
+
+
+def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialModel:
+    """A fresh model of the configured family and training plan with the given network."""
+    fields = {k: v for k, v in config["model"].items() if k != "network"}
+    return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
+
+
+def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
+    """Fail on a strategy that does not fit the model before any source model is trained."""
+    if config["source"].get("checkpoint"):
+        return  # the architecture is in the file; `apply` checks against it at once
+    with torch.device("meta"):
+        model = model_of(config, {**config["model"]["network"], "c_dim": 0})
+    freeze.select(model)
+
+
+def build(
+    config: dict[str, Any], dataset: PackedDataset, source: SourceModel | None
+) -> tuple[AdversarialModel, dict[str, Any]]:
+    """The model with the source's weights in it, and the load reports."""
+    augment = instantiate(config["augment"]) if config["augment"].get("_target_") else None
+    if source is None:
+        model = model_of(config, {**config["model"]["network"], "c_dim": dataset.label_dim})
+        reports = {}
+    else:
+        model, reports = _from_source(config, dataset, source)
+    model.augment = augment
+    model.lineage = {
+        "dataset": config["target"]["name"],
+        "content_hash": dataset.content_hash,
+        "num_images": config["num_images"],
+        "freeze": config["freeze"],
+        "source": None if source is None else source.record(),
+    }
+    return model, reports
+
+
+def _from_source(
+    config: dict[str, Any], dataset: PackedDataset, source: SourceModel
+) -> tuple[AdversarialModel, dict[str, Any]]:
+    if source.model != config["model"]["_target_"]:
+        raise SourceError(
+            f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
+            "choose the model option of the source"
+        )
+    if source.network["resolution"] != config["resolution"]:
+        raise SourceError(
+            f"{source.path} was trained at {source.network['resolution']} px, resolution="
+            f"{config['resolution']}: use resolution={source.network['resolution']}"
+        )
+    for key, value in config["model"]["network"].items():
+        if source.network.get(key, value) != value:
+            say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
+    had = source.network.get("c_dim", 0)
+    c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
+    reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
+    reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
+    model = model_of(config, {**source.network, "c_dim": c_dim})
+    reports = load_into(model, source, reinit=reinit)
+    for report in reports.values():
+        say(f"         {report}")
+    return model, {name: report.record() for name, report in reports.items()}
+
+
+def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:
+    """The latents, and for a conditional model the classes, of every grid."""
+    count = config["grid"]["columns"] * config["grid"]["rows"]
+    labels = None
+    if model.G.c_dim:  # one class per row, in turn
+        classes = np.arange(count) // config["grid"]["columns"] % model.G.c_dim
+        labels = np.eye(model.G.c_dim, dtype=np.float32)[classes]
+    return FixedSamples(count, config["grid"]["seed"], labels)
+
+
+def evaluation_of(
+    config: dict[str, Any], target: Target, model: AdversarialModel
+) -> Evaluation | None:
+    """What measures `model` against the target by the metrics of `config`; None for none."""
+    metric = config["metric"]
+    if not metric["names"]:
+        return None
+    used = {Protocol.parse(name).extractor for name in metric["names"]} - {None}
+    extractors = {name: load_extractor(name, **metric["extractors"].get(name, {})) for name in used}
+    measure = partial(
+        evaluate,
+        metric["names"],
+        reals=target.splits,
+        cache=cache_of(config) / "statistics",
+        extractors={name: extractor.to(model.device) for name, extractor in extractors.items()},
+    )
+    labels = target.dataset.labels(target.train) if model.G.c_dim else None
+    return Evaluation(measure, labels)
