@@ -140,6 +140,9 @@ def _training(config: dict[str, Any]) -> list[str]:
             continue
         if not _is_int(value) or value < 1:
             problems.append(f"model.training.{key}={value}: use a whole number from 1")
+    devices = config["trainer"]["devices"]
+    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
+        problems.append(f"trainer.devices={devices}: one device per trial, so 1 or [index]")
     group = config["model"]["network"].get("mbstd_group_size")
     micro = plan["micro_batch"] or plan["batch_size"]
     if group and _is_int(micro) and micro % min(group, micro):

@@ -18,7 +18,7 @@ from stylegan_tl.metrics.protocol import comparable
 from stylegan_tl.study.trial import Trial
 
 HERE = Path(__file__).parent
-METRICS = ("kid1k_train_small", "fid1k_train_small", "swd1k_train")
+METRICS = ("kid1k_train_small", "fid1k_train_small", "swd500_train")
 LABELS = {"scratch": "from scratch", "none": "full fine-tune", "freeze_d": "FreezeD, k = 2"}
 COLOURS = {"scratch": "tab:gray", "none": "tab:blue", "freeze_d": "tab:orange"}
 
@@ -63,11 +63,8 @@ def _row(model: str, strategy: str, cells: dict) -> dict[str, object]:
         "frozen share of D": f"{trials[0].freeze['D']['share']:.0%}",
     }
     for name in METRICS:
-        scale = 1000 if name.startswith("kid") else 1
         for which in ("best", "final"):
-            values = [t.metrics[name][which]["value"] * scale for t in trials]
-            label = f"{name} x 1000" if scale > 1 else name
-            row[f"{label}, {which}"] = _spread(values)
+            row[f"{name}, {which}"] = _spread([t.metrics[name][which]["value"] for t in trials])
     row["kimg to scratch's best FID"] = _spread(_kimg_to_reach(trials, cells[model, "scratch"]))
     row["s/kimg"] = _spread([t.s_per_kimg for t in trials])
     return row
