@@ -55,7 +55,7 @@ class Interrupt:
 
 
 class FixedSamples:
-    """The same latents and noise for every grid of every run: a function of (seed, z_dim)."""
+    """The same latents for every grid of every run, without noise: a function of (seed, z_dim)."""
 
     def __init__(self, count: int, seed: int, labels: np.ndarray | None = None) -> None:
         self.count, self.seed, self.labels = count, seed, labels

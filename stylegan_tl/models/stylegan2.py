@@ -19,7 +19,7 @@ class StyleGAN2(AdversarialModel):
     mbstd_group_size. `training`: see `Training`.
     """
 
-    still = {"noise": "const"}
+    still = {"noise": "none"}
 
     def __init__(
         self,
