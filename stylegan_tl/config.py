@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ def readable(overrides: Sequence[str]) -> str:
                 else [value]
             )
             kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
-    return ",".join(kept)[:200] or "default"
+    name = ",".join(kept) or "default"
+    if len(name) <= 150:
+        return name
+    return f"{name[:140]}-{sha256(name.encode()).hexdigest()[:8]}"  # a folder name has its limits
 
 
 def plain(cfg: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from stylegan_tl.study.trial import write_atomic
+from stylegan_tl.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,6 +13,7 @@ import torch
 from stylegan_tl import pictures
 from stylegan_tl.assembly import Target
 from stylegan_tl.callbacks import FixedSamples
+from stylegan_tl.files import file_sha256
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.trial import Trial, commit, hardware, versions
@@ -158,7 +159,7 @@ def finish(
         files[name] = f"{name}.png"
     if mirror.path is not None:
         files["wandb"] = str(Path(mirror.path).relative_to(folder))
-    trial.files = files
+    trial.files = {**files, "checkpoint_sha256": file_sha256(folder / "last.ckpt")}
     trial.close("complete")
     trial.save(folder / "trial.json")
     mirror.summary({"state": "complete", "seconds": trial.wall_seconds})

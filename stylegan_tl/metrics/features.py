@@ -6,15 +6,15 @@ Nothing is ever downloaded here: `python -m stylegan_tl.metrics.fetch --help`.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from stylegan_tl.files import file_sha256
 from stylegan_tl.metrics.protocol import EXTRACTORS
 
-__all__ = ["Extractor", "file_sha256", "load_extractor", "verify_sha256"]
+__all__ = ["Extractor", "load_extractor", "verify_sha256"]
 
 
 class Extractor:
@@ -91,15 +91,6 @@ def verify_sha256(path: Path, sha256: str | None) -> None:
             f"{path}: sha256 is {found}, not {sha256} (8 to 64 hex digits). The file is damaged or "
             "another version: fetch it again, or give the digest you mean"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _required(path: str | Path | None) -> Path:

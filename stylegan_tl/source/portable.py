@@ -9,12 +9,13 @@ import argparse
 import json
 import os
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from stylegan_tl.files import file_sha256
 
 __all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
 
@@ -111,7 +112,7 @@ def _read_portable(path: Path) -> SourceModel:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     meta = json.loads(header["stylegan_tl"])
-    return SourceModel(**meta, tensors=tensors, path=path, sha256=_digest(path))
+    return SourceModel(**meta, tensors=tensors, path=path, sha256=file_sha256(path))
 
 
 def _read_checkpoint(path: Path) -> SourceModel:
@@ -131,16 +132,8 @@ def _read_checkpoint(path: Path) -> SourceModel:
         lineage=own["lineage"],
         tensors={k: v for k, v in state.items() if k.split(".")[0] in NETWORKS},
         path=path,
-        sha256=_digest(path),
+        sha256=file_sha256(path),
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _main() -> None:

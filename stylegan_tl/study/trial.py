@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from stylegan_tl.files import write_atomic
 from stylegan_tl.study.provenance import commit, hardware, versions
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "identity",
     "now",
     "versions",
-    "write_atomic",
     "write_lines",
 ]
 
@@ -248,23 +247,6 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write `data` to a temporary file in the same folder, fsync it, rename it over `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append `records` to a file of JSON lines in one write."""
     path = Path(path)
@@ -366,14 +348,3 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # a folder cannot be opened on Windows
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
