@@ -1,4 +1,4 @@
-"""`python -m stylegan_tl.evaluate model=… metric=… [target=…]`: a checkpoint by named metrics."""
+"""`python -m stylegan_tl.evaluate checkpoint=… metric=… [target=…]`: a checkpoint by named metrics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
     from stylegan_tl.restore import restore
     from stylegan_tl.study.trial import write_lines
 
-    model, source = restore(config["model"])
+    model, source = restore(config["checkpoint"])
     config = _with_run_settings(config, source.path.parent, source.network["resolution"])
     target = open_target(config)
     evaluation = evaluation_of(config, target, model)
@@ -66,7 +66,7 @@ def _with_run_settings(config: dict[str, Any], folder: Any, resolution: int) -> 
     record = folder / "trial.json"
     run = Trial.load(record).config if record.is_file() else {}
     if config.get("target") is None and not run:
-        raise ValueError(f"{config['model']} has no trial.json beside it: name a target=")
+        raise ValueError(f"{config['checkpoint']} has no trial.json beside it: name a target=")
     filled = {"target": config.get("target") or run["target"], "resolution": resolution}
     for key, default in (("held_out", 0.1), ("num_images", None), ("seed", 0)):
         filled[key] = run.get(key, default) if config[key] is None else config[key]

@@ -1,4 +1,4 @@
-"""`python -m stylegan_tl.generate model=… kind=images|grid|truncation|interpolation`."""
+"""`python -m stylegan_tl.generate checkpoint=… kind=images|grid|truncation|interpolation`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _generate(config: dict[str, Any]) -> list[str]:
     if config["kind"] not in kinds:
         raise ValueError(f"kind={config['kind']}: choose one of {', '.join(kinds)}")
     seeds = parse_seeds(config["seeds"])
-    model, _ = restore(config["model"])
+    model, _ = restore(config["checkpoint"])
     out = Path(config["out"])
     out.mkdir(parents=True, exist_ok=True)
     return [str(path) for path in kinds[config["kind"]](model, seeds, config, out)]

@@ -30,7 +30,7 @@ def runs(compose, tiny_overrides, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def generate(compose, runs, tmp_path):
     def make(model: str, *overrides: str, out: str = "out") -> list[Path]:
-        config = compose([f"model={runs[model]}", f"out={tmp_path / out}", *overrides], "generate")
+        config = compose([f"checkpoint={runs[model]}", f"out={tmp_path / out}", *overrides], "generate")
         return [Path(p) for p in _generate(config)]
 
     return make
@@ -84,7 +84,7 @@ def test_evaluate_measures_against_the_runs_own_target_or_another(
 ) -> None:
     names = "metric.names=[kid16_train_small,fid16_train_small]"
     out = tmp_path / "evaluations.jsonl"
-    base = [f"model={runs['dcgan']}", names, f"cache={cache}", f"out={out}"]
+    base = [f"checkpoint={runs['dcgan']}", names, f"cache={cache}", f"out={out}"]
     own = _evaluate(compose(base, "evaluate"))
     other = _evaluate(compose([*base, "target=rooms/dining_room", "target.size=24"], "evaluate"))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
