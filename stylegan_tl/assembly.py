@@ -21,7 +21,7 @@ from stylegan_tl.metrics.evaluate import evaluate
 from stylegan_tl.metrics.features import load_extractor
 from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.models.adversarial import AdversarialModel
-from stylegan_tl.source.load import load_into
+from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = [
@@ -82,7 +82,7 @@ def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
 
 def build(
     config: dict[str, Any], dataset: PackedDataset, source: SourceModel | None
-) -> tuple[AdversarialModel, dict[str, Any]]:
+) -> tuple[AdversarialModel, dict[str, LoadReport]]:
     """The model with the source's weights in it, and the load reports."""
     augment = instantiate(config["augment"]) if config["augment"].get("_target_") else None
     if source is None:
@@ -103,7 +103,7 @@ def build(
 
 def _from_source(
     config: dict[str, Any], dataset: PackedDataset, source: SourceModel
-) -> tuple[AdversarialModel, dict[str, Any]]:
+) -> tuple[AdversarialModel, dict[str, LoadReport]]:
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
@@ -123,9 +123,7 @@ def _from_source(
     reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
     model = model_of(config, {**source.network, "c_dim": c_dim})
     reports = load_into(model, source, reinit=reinit)
-    for report in reports.values():
-        say(f"         {report}")
-    return model, {name: report.record() for name, report in reports.items()}
+    return model, reports
 
 
 def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:

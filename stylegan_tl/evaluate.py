@@ -1,4 +1,4 @@
-"""`python -m stylegan_tl.evaluate checkpoint=… metric=… [target=…]`: a checkpoint by named metrics."""
+"""`python -m stylegan_tl.evaluate checkpoint=… [metric=… target=…]`: measure a trained model."""
 
 from __future__ import annotations
 

@@ -47,9 +47,7 @@ palette, CMYK and 16-bit become 8-bit RGB; equal images are kept once. Files tha
 are left out; report.json names every one and says why. The output appears complete or not at
 all, and an existing output that was made differently is never overwritten.
 """
-_KEYS = (
-    "in out resolution crop filter format subfolder labels kind name max_images workers".split()
-)
+_KEYS = "in out resolution crop filter format subfolder labels kind name max_images workers".split()
 _NUMBERS = ("resolution", "max_images", "workers")
 
 

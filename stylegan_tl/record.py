@@ -15,6 +15,7 @@ from stylegan_tl.assembly import Target
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.trial import Trial, commit, hardware, versions
 from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
@@ -38,7 +39,7 @@ def new_trial(
     folder: Path,
     choices: dict[str, Any],
     source: SourceModel | None,
-    reports: dict[str, Any],
+    reports: dict[str, LoadReport],
 ) -> Trial:
     """The record of this run, continued from the folder if it began before."""
     path = folder / "trial.json"
@@ -52,7 +53,7 @@ def new_trial(
     trial.hardware = hardware(device, threads=torch.get_num_threads(), gpu=gpu)
     trial.versions, trial.commit, trial.command = versions(), commit(), sys.argv
     trial.source = {} if source is None else source.record()
-    trial.load_report = reports
+    trial.load_report = {name: report.record() for name, report in reports.items()}
     return trial
 
 
@@ -81,11 +82,14 @@ def announce(
     target: Target,
     model: AdversarialModel,
     source: SourceModel | None,
+    reports: dict[str, LoadReport],
     trial: Trial,
 ) -> None:
     """Say what is about to be trained."""
     origin = "random weights" if source is None else _describe(source)
     say(f"source   {config['source']['name']}: {origin}")
+    for report in reports.values():
+        say(f"         {report}")
     say(
         f"target   {config['target']['name']}: {len(target.train)} images to train on, "
         f"{len(target.held_out)} held out, {config['resolution']} px"

@@ -95,7 +95,7 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     model, reports = build(config, target.dataset, source)
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
-    announce(config, folder, target, model, source, trial)
+    announce(config, folder, target, model, source, reports, trial)
     with Interrupt() as interrupt, WandbMirror(say=say) as mirror:
         start_mirror(mirror, config, trial, folder)
         try:

@@ -30,7 +30,9 @@ def runs(compose, tiny_overrides, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def generate(compose, runs, tmp_path):
     def make(model: str, *overrides: str, out: str = "out") -> list[Path]:
-        config = compose([f"checkpoint={runs[model]}", f"out={tmp_path / out}", *overrides], "generate")
+        config = compose(
+            [f"checkpoint={runs[model]}", f"out={tmp_path / out}", *overrides], "generate"
+        )
         return [Path(p) for p in _generate(config)]
 
     return make
