@@ -60,8 +60,9 @@ def test_truncation_to_zero_is_the_average_image_for_every_seed(generate) -> Non
 @pytest.mark.parametrize("model", MODELS)
 def test_an_interpolation_starts_at_its_seeds(generate, model: str) -> None:
     strip, video = generate(model, "kind=interpolation", "seeds=[0,1]", "frames=3")
-    with Image.open(video) as frames:
-        assert frames.n_frames == 6
+    assert len(list((strip.parent / "frames").glob("*.png"))) == 6
+    with Image.open(video) as frames:  # Pillow joins frames that are equal
+        assert 1 <= frames.n_frames <= 6
     frame = np.asarray(Image.open(strip.parent / "frames" / "frame00003.png")).astype(int)
     (image,) = generate(model, "kind=images", "seeds=1", out="images")
     assert np.abs(frame - np.asarray(Image.open(image))).max() <= 1

@@ -48,7 +48,7 @@ def _imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {f"{node.module}.{a.name}" for a in node.names if not a.name.startswith("__")}
             found |= names if node.module == "stylegan_tl" else {node.module}
     return found
 
