@@ -14,7 +14,7 @@ library = torch.library.Library("cuda_ops", "DEF")
 """The operators of this package, as `torch.ops.cuda_ops.*`."""
 
 
-def native(*tensors: Tensor | None, channels: int) -> bool:
+def native(*tensors: Tensor | None, channels: int = 0) -> bool:
     """Say whether the CPU kernels are there and take these tensors with so many channels."""
     plain = all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
     if not plain or channels % 8:

@@ -1,10 +1,13 @@
-"""3x3 convolutions of StyleGAN2, plain and resampling, on CPU by Winograd's minimal filtering.
+"""The convolution layers of StyleGAN2: 3x3, plain or resampling, with modulation and tail.
 
+`z = gain * lrelu(scale * conv(styles * x, w) + noise + b)`, where `conv` may halve or double the
+size with a FIR filter. On CPU it is Winograd's minimal filtering with all of the layer in one pass:
 F(4x4, 3x3) takes a quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even
 samples takes 81 of 144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times
-as large, about 1e-6 of the result. Forward, gradients and gradients of gradients are the same two
-operators.
+as large, about 1e-6 of the result.
 """
+
+from ctypes import c_float, c_int64
 
 import torch
 import torch.nn.functional as F
@@ -12,101 +15,161 @@ from torch import Tensor
 
 from cuda_ops._native import channels_last, native, pointer, register
 from cuda_ops.compile import cpu_kernels
+from cuda_ops.scale_act import _scale_act_ref, scale_act
 from cuda_ops.upfirdn2d import upfirdn2d
 
-__all__ = ["conv3x3", "conv3x3_down2", "conv3x3_up2"]
+__all__ = ["conv3x3"]
 
 _BLOCK, _GRAD_BLOCK = 14, 32  # 4x4 tiles that stay in cache together
 _MIN_TILES = 16  # fewer do not pay for the transform of the filter
 
 
-def conv3x3(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
-    """Correlate `x [N, I, H, W]` with `w [O, I, 3, 3]`, stride 1, padding 1: `[N, O, H, W]`.
+def conv3x3(
+    x: Tensor,
+    w: Tensor,
+    f: Tensor | None = None,
+    *,
+    up: int = 1,
+    down: int = 1,
+    styles: Tensor | None = None,
+    scale: Tensor | None = None,
+    noise: Tensor | None = None,
+    b: Tensor | None = None,
+    slope: float = 1.0,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    impl: str | None = None,
+) -> Tensor:
+    """Apply a layer to `x [N, I, H, W]` with `w [O, I, 3, 3]`: `[N, O, H * up / down, ...]`.
 
-    `impl` is None (the fastest there is), "ref" (`F.conv2d`) or "cpu" (Winograd: float32, channels
-    a multiple of the vector length; ValueError otherwise).
+    `up=2` zero-inserts, convolves, filters with the four taps `f` (gain 4); `down=2` filters and
+    correlates with stride 2; both are aligned to the centre of the image. `styles` is `[N, I]`,
+    `scale` `[N, O]`, `noise` `[N or 1, 1, ...]`, `b` `[O]`; `slope` is that of the leaky relu
+    (1: linear). `impl` is None (the fastest there is), "ref" (native operators) or "cpu" (float32,
+    channels a multiple of the vector length). Differentiable to any order in all tensors but `f`.
     """
-    if _use_cpu(x, w, 1, impl):
-        return torch.ops.cuda_ops.winograd(x, w, 1, False)
-    return _conv3x3_ref(x, w)
+    _check(x, w, f, up, down, impl)
+    tail = dict(slope=slope, gain=gain, clamp=clamp)
+    if not _use_cpu(x, w, f, down, impl, styles, scale, noise, b):
+        return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)
+    taps = None if f is None else 2 * f if up == 2 else f.flip(0)
+    by, adjoint = max(up, down), up == 2
+    w = w.transpose(0, 1) if adjoint else w
+    if clamp is None and slope > 0 and gain > 0:
+        tensors = (x, styles, w, taps, scale, noise, b)
+        return torch.ops.cuda_ops.conv_act(*tensors, by, adjoint, slope, gain)
+    return _composed(x, styles, w, taps, scale, noise, b, by, adjoint, **tail)
 
 
-def conv3x3_down2(x: Tensor, w: Tensor, f: Tensor, *, impl: str | None = None) -> Tensor:
-    """Filter `x [N, I, H, W]` with the 4 taps `f`, correlate with `w [O, I, 3, 3]`, stride 2.
-
-    The result, `[N, O, H / 2, W / 2]`, is aligned to the centre of the image. `impl` as for
-    `conv3x3`; "cpu" takes even H and W.
-    """
-    if x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0 and _use_cpu(x, w, 2, impl):
-        return torch.ops.cuda_ops.winograd(upfirdn2d(x, f, padding=2), w, 2, False)
-    return _conv3x3_down2_ref(x, w, f)
-
-
-def conv3x3_up2(x: Tensor, w: Tensor, f: Tensor, *, impl: str | None = None) -> Tensor:
-    """Zero-insert `x [N, I, H, W]`, convolve with `w [O, I, 3, 3]`, filter with the 4 taps `f`.
-
-    The result, `[N, O, 2H, 2W]`, is aligned to the centre and has the brightness of the input
-    (gain 4). `impl` as for `conv3x3`.
-    """
-    if _use_cpu(x, w, 1, impl):
-        y = torch.ops.cuda_ops.winograd(x, w.transpose(0, 1), 2, True)
-        return upfirdn2d(y, f, padding=1, gain=4)
-    return _conv3x3_up2_ref(x, w, f)
-
-
-def _conv3x3_ref(x: Tensor, w: Tensor) -> Tensor:
-    return F.conv2d(x, w, padding=1)
-
-
-def _conv3x3_down2_ref(x: Tensor, w: Tensor, f: Tensor) -> Tensor:
-    return F.conv2d(upfirdn2d(x, f, padding=2, impl="ref"), w, stride=2)
+def _conv3x3_ref(
+    x: Tensor,
+    w: Tensor,
+    f: Tensor | None,
+    up: int,
+    down: int,
+    styles: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    *,
+    slope: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    if styles is not None:
+        x = x * styles.to(x.dtype)[:, :, None, None]
+    if up == 2:
+        y = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
+        y = upfirdn2d(y, f, padding=1, gain=4, impl="ref")
+    elif down == 2:
+        y = F.conv2d(upfirdn2d(x, f, padding=2, impl="ref"), w, stride=2)
+    else:
+        y = F.conv2d(x, w, padding=1)
+    return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
 
 
-def _conv3x3_up2_ref(x: Tensor, w: Tensor, f: Tensor) -> Tensor:
-    y = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
-    return upfirdn2d(y, f, padding=1, gain=4, impl="ref")
-
-
-def _use_cpu(x: Tensor, w: Tensor, down: int, impl: str | None) -> bool:
+def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int, impl: str | None) -> None:
     if impl not in (None, "ref", "cpu"):
         raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
     if w.ndim != 4 or w.shape[1:] != (x.shape[1], 3, 3):
         raise ValueError(f"w {tuple(w.shape)} does not fit x {tuple(x.shape)}")
-    able = impl != "ref" and native(x, w, channels=x.shape[1]) and native(channels=w.shape[0])
+    if (up, down) not in ((1, 1), (1, 2), (2, 1)):
+        raise ValueError(f"up={up}, down={down}: one of them may be 2")
+    if (up, down) != (1, 1) and (f is None or f.shape != (4,)):
+        raise ValueError("a resampling convolution takes a filter f of four taps")
+
+
+def _use_cpu(
+    x: Tensor, w: Tensor, f: Tensor | None, down: int, impl: str | None, *tail: Tensor | None
+) -> bool:
+    n, _, h, width = x.shape
+    able = impl != "ref" and h % down == width % down == 0
+    able = able and native(x, w, f, *tail, channels=x.shape[1]) and native(channels=w.shape[0])
     if impl == "cpu" and not able:
         raise ValueError("impl='cpu' takes float32 CPU tensors, channels a multiple of 16")
-    n, _, h, width = x.shape
-    pays = n * ((h // down + 3) // 4) * ((width // down + 3) // 4) >= _MIN_TILES
-    return able and (pays or impl == "cpu")
+    tiles = n * ((h // down + 3) // 4) * ((width // down + 3) // 4)
+    return able and (tiles >= _MIN_TILES or impl == "cpu")
 
 
-def _winograd(x: Tensor, w: Tensor, by: int, adjoint: bool) -> Tensor:
-    """Correlate `x` with `w [O, I, 3, 3]`, stride `by`; or (`x` has O channels) the adjoint.
+def _composed(x, styles, w, taps, scale, noise, b, by, adjoint, **tail) -> Tensor:
+    """Compute a layer from operators that differentiate to any order."""
+    x = x if styles is None else scale_act(x, styles, slope=1)
+    y = _linear(x, w, taps, by, adjoint)
+    return scale_act(y, scale, noise, b, **tail)
 
-    Stride 1 has padding 1; stride 2 has none and takes odd sizes: 2H + 1 to H.
-    """
+
+def _linear(x: Tensor, w: Tensor, taps: Tensor | None, by: int, adjoint: bool) -> Tensor:
+    none = (None, None, None)
+    return torch.ops.cuda_ops.conv_act(x, None, w, taps, *none, by, adjoint, 1.0, 1.0)
+
+
+def _conv_act(
+    x: Tensor,
+    styles: Tensor | None,
+    w: Tensor,
+    taps: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    by: int,
+    adjoint: bool,
+    slope: float,
+    gain: float,
+) -> Tensor:
+    """Correlate with `w [O, I, 3, 3]`, stride `by`; or (`x` has O channels) the adjoint."""
     kernels, threads = cpu_kernels(), torch.get_num_threads()
-    x, y = channels_last(x), _winograd_fake(x, w, by, adjoint)
+    x = channels_last(x)
+    y = _conv_act_fake(x, styles, w, taps, scale, noise, b, by, adjoint, slope, gain)
+    sizes = (min(s, t) for s, t in zip(x.shape[2:], y.shape[2:], strict=True))
     w = w.permute((2, 3, 0, 1) if adjoint else (2, 3, 1, 0)).contiguous()
-    sizes = (min(a, b) for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
     k, c = w.shape[2:]
     scratch = x.new_empty(kernels.winograd_conv_scratch(k, c, by, _BLOCK, threads))
+    tensors = [_contiguous(t) for t in (styles, w, taps, scale, noise, b)]
+    shared = noise is None or noise.shape[0] == 1
     kernels.winograd_conv(
-        *map(pointer, (x, w, y, scratch)), x.shape[0], *sizes, k, c, by, adjoint, _BLOCK, threads
-    )
+        *map(pointer, (x, *tensors, y, scratch)), x.shape[0], *sizes, k, c, by, adjoint,
+        c_int64(0 if shared else y.shape[2] * y.shape[3]), c_float(slope), c_float(gain),
+        _BLOCK, threads,
+    )  # fmt: skip
     return y
 
 
-def _winograd_fake(x: Tensor, w: Tensor, by: int, adjoint: bool) -> Tensor:
+def _conv_act_fake(x, styles, w, taps, scale, noise, b, by, adjoint, slope, gain) -> Tensor:
     n, _, h, width = x.shape
-    if by == 2:
-        h, width = (2 * h + 1, 2 * width + 1) if adjoint else (h // 2, width // 2)
+    h, width = (h * by, width * by) if adjoint else (h // by, width // by)
     options = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     return torch.empty((n, w.shape[1 if adjoint else 0], h, width), **options)
 
 
-def _winograd_grad(x: Tensor, dy: Tensor, by: int) -> Tensor:
-    """Return the gradient of `w` in `winograd(x, w, by, False)`."""
+def _conv_grad(
+    x: Tensor,
+    styles: Tensor | None,
+    dy: Tensor,
+    dy_styles: Tensor | None,
+    taps: Tensor | None,
+    by: int,
+) -> Tensor:
+    """Return the gradient of `w` in the convolution of `styles * x`, given `dy_styles * dy`."""
     kernels = cpu_kernels()
     x, dy = channels_last(x), channels_last(dy)
     n, co, h, w = dy.shape
@@ -114,60 +177,108 @@ def _winograd_grad(x: Tensor, dy: Tensor, by: int) -> Tensor:
     threads = max(1, min(torch.get_num_threads(), tiles // _GRAD_BLOCK))
     dw = x.new_empty(3, 3, ci, co)
     scratch = x.new_empty(kernels.winograd_grad_scratch(ci, co, by, _GRAD_BLOCK, threads))
+    styles, dy_styles, taps = map(_contiguous, (styles, dy_styles, taps))
     kernels.winograd_grad(
-        *map(pointer, (x, dy, dw, scratch)), n, h, w, ci, co, by, _GRAD_BLOCK, threads
-    )
+        *map(pointer, (x, styles, dy, dy_styles, taps, dw, scratch)), n, h, w, ci, co, by,
+        _GRAD_BLOCK, threads,
+    )  # fmt: skip
     return dw.permute(3, 2, 0, 1)
 
 
-def _winograd_grad_fake(x: Tensor, dy: Tensor, by: int) -> Tensor:
+def _conv_grad_fake(x, styles, dy, dy_styles, taps, by) -> Tensor:
     return x.new_empty(3, 3, x.shape[1], dy.shape[1]).permute(3, 2, 0, 1)
 
 
-def _save_winograd(ctx, inputs, output) -> None:
-    x, w, ctx.by, ctx.adjoint = inputs
-    ctx.save_for_backward(x, w)
+def _contiguous(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.contiguous()
 
 
-def _winograd_backward(ctx, g: Tensor) -> tuple:
-    """Differentiate <g, winograd(x, w)>: both gradients are operators of this file again."""
-    x, w = ctx.saved_tensors
-    dx = dw = None
+def _save_conv(ctx, inputs, output) -> None:
+    *tensors, ctx.by, ctx.adjoint, ctx.slope, ctx.gain = inputs
+    linear = all(t is None for t in (tensors[1], *tensors[4:])) and ctx.slope == ctx.gain == 1
+    ctx.linear = linear
+    ctx.save_for_backward(*tensors, None if linear else output)
+
+
+def _conv_backward(ctx, g: Tensor) -> tuple:
+    *inputs, z = ctx.saved_tensors
+    if ctx.linear:
+        grads = _linear_grads(ctx, g, *inputs[0:4:2], inputs[3])
+    elif torch.is_grad_enabled():
+        grads = _differentiable_grads(ctx, g, inputs)
+    else:
+        grads = _fast_grads(ctx, g, inputs, z)
+    return *grads, None, None, None, None
+
+
+def _linear_grads(ctx, g: Tensor, x: Tensor, w: Tensor, taps: Tensor | None) -> list:
+    """Differentiate <g, conv(x, w)>: both gradients are operators of this file again."""
+    grads = [None] * 7
     if ctx.needs_input_grad[0]:
-        dx = torch.ops.cuda_ops.winograd(g, w, ctx.by, not ctx.adjoint)
-    if ctx.needs_input_grad[1]:
+        grads[0] = _linear(g, w, taps, ctx.by, not ctx.adjoint)
+    if ctx.needs_input_grad[2]:
         fine, coarse = (g, x) if ctx.adjoint else (x, g)
-        dw = torch.ops.cuda_ops.winograd_grad(fine, coarse, ctx.by)
-    return dx, dw, None, None
+        grads[2] = torch.ops.cuda_ops.conv_grad(fine, None, coarse, None, taps, ctx.by)
+    return grads
+
+
+def _differentiable_grads(ctx, g: Tensor, inputs: list) -> list:
+    """Take the gradients through the operators one by one, so that they have gradients too."""
+    need = [i for i in range(7) if ctx.needs_input_grad[i]]
+    views = [t.view_as(t) if i in need else t for i, t in enumerate(inputs)]
+    z = _composed(*views, ctx.by, ctx.adjoint, slope=ctx.slope, gain=ctx.gain)
+    found = torch.autograd.grad(z, [views[i] for i in need], g, create_graph=True)
+    grads = [None] * 7
+    for i, d in zip(need, found, strict=True):
+        grads[i] = d
+    return grads
+
+
+def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
+    """Undo the tail in one pass, then the convolution, then the modulation in one pass."""
+    x, styles, w, taps, *tail = inputs
+    ops, need, options = torch.ops.cuda_ops, ctx.needs_input_grad, (ctx.slope, ctx.gain, -1.0)
+    gy, *d_tail = ops.scale_act_grad(g, z, *tail, *options, list(need[4:7]), True)
+    dx = dstyles = dw = None
+    if need[0] or need[1]:
+        dx = _linear(gy, w, taps, ctx.by, not ctx.adjoint)
+        if styles is not None:
+            mask = [need[1], False, False]
+            none = (None, None)
+            dx, dstyles, *_ = ops.scale_act_grad(dx, x, styles, *none, 1.0, 1.0, -1.0, mask, False)
+    if need[2]:
+        pair = (gy, None, x, styles) if ctx.adjoint else (x, styles, gy, None)
+        dw = ops.conv_grad(*pair, taps, ctx.by)
+    grads = [dx, dstyles, dw, None, *d_tail]
+    return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
 
 
 def _save_grad(ctx, inputs, output) -> None:
-    x, dy, ctx.by = inputs
-    ctx.save_for_backward(x, dy)
+    x, _, dy, _, taps, ctx.by = inputs
+    ctx.save_for_backward(x, dy, taps)
 
 
 def _grad_backward(ctx, h: Tensor) -> tuple:
-    """Differentiate <h, winograd_grad(x, dy)> = <dy, winograd(x, h)>."""
-    x, dy = ctx.saved_tensors
-    dx = ddy = None
-    if ctx.needs_input_grad[0]:
-        dx = torch.ops.cuda_ops.winograd(dy, h, ctx.by, True)
-    if ctx.needs_input_grad[1]:
-        ddy = torch.ops.cuda_ops.winograd(x, h, ctx.by, False)
-    return dx, ddy, None
+    """Differentiate <h, conv_grad(x, dy)> = <dy, conv(x, h)>; there are no styles."""
+    x, dy, taps = ctx.saved_tensors
+    dx = _linear(dy, h, taps, ctx.by, True) if ctx.needs_input_grad[0] else None
+    ddy = _linear(x, h, taps, ctx.by, False) if ctx.needs_input_grad[2] else None
+    return dx, None, ddy, None, None, None
 
 
 register(
-    "winograd(Tensor x, Tensor w, int by, bool adjoint) -> Tensor",
-    _winograd,
-    _winograd_fake,
-    _winograd_backward,
-    _save_winograd,
+    "conv_act(Tensor x, Tensor? styles, Tensor w, Tensor? taps, Tensor? scale, Tensor? noise, "
+    "Tensor? b, int by, bool adjoint, float slope, float gain) -> Tensor",
+    _conv_act,
+    _conv_act_fake,
+    _conv_backward,
+    _save_conv,
 )
 register(
-    "winograd_grad(Tensor x, Tensor dy, int by) -> Tensor",
-    _winograd_grad,
-    _winograd_grad_fake,
+    "conv_grad(Tensor x, Tensor? styles, Tensor dy, Tensor? dy_styles, Tensor? taps, int by) "
+    "-> Tensor",
+    _conv_grad,
+    _conv_grad_fake,
     _grad_backward,
     _save_grad,
 )

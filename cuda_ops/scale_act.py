@@ -95,8 +95,12 @@ def _scale_act_grad(
     gain: float,
     clamp: float,
     mask: list[bool],
+    from_output: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of y, scale, noise, b; those not asked for are empty."""
+    """Return the gradients of y, scale, noise, b; those not asked for are empty.
+
+    `from_output` says that `y` is the output (no clamp; slope and gain above zero).
+    """
     g, (y, scale, noise, b) = channels_last(g), _laid_out(y, scale, noise, b)
     n, c, h, w = y.shape
     parts = max(1, h * w // 256)
@@ -108,7 +112,7 @@ def _scale_act_grad(
     out = [t if t.numel() else None for t in (dscale, db, dnoise)]
     cpu_kernels().scale_act_grad_cpu(
         *map(pointer, (g, y, scale, noise, b, dy, *out)), *_sizes(y, noise), c_int64(parts),
-        c_float(slope), c_float(gain), c_float(clamp), torch.get_num_threads(),
+        c_float(slope), c_float(gain), c_float(clamp), from_output, torch.get_num_threads(),
     )  # fmt: skip
     dscale = dscale.sum(1) if mask[0] else dscale
     dnoise = dnoise.sum(0, keepdim=True) if mask[1] and noise.shape[0] == 1 != n else dnoise
@@ -131,7 +135,7 @@ def _fake(y: Tensor, *rest) -> Tensor:
     return torch.empty_like(y, memory_format=torch.channels_last)
 
 
-def _grad_fake(g, y, scale, noise, b, slope, gain, clamp, mask) -> tuple:
+def _grad_fake(g, y, scale, noise, b, slope, gain, clamp, mask, from_output) -> tuple:
     given = zip((scale, noise, b), mask, strict=True)
     rest = (torch.empty_like(t) if asked else y.new_empty(0) for t, asked in given)
     return torch.empty_like(y, memory_format=torch.channels_last), *rest
@@ -149,7 +153,7 @@ def _backward(ctx, g: Tensor) -> tuple:
     if torch.is_grad_enabled():
         grads = _differentiable_grads(g, tensors, *options)
     else:
-        grads = torch.ops.cuda_ops.scale_act_grad(g, *tensors, *options, list(need[1:]))
+        grads = torch.ops.cuda_ops.scale_act_grad(g, *tensors, *options, list(need[1:]), False)
     return *(d if asked else None for d, asked in zip(grads, need, strict=True)), *[None] * 3
 
 
@@ -179,7 +183,7 @@ register(
 )
 register(
     "scale_act_grad(Tensor g, Tensor y, Tensor? scale, Tensor? noise, Tensor? b, float slope, "
-    "float gain, float clamp, bool[] mask) -> (Tensor, Tensor, Tensor, Tensor)",
+    "float gain, float clamp, bool[] mask, bool from_output) -> (Tensor, Tensor, Tensor, Tensor)",
     _scale_act_grad,
     _grad_fake,
     None,

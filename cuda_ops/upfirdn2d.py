@@ -51,8 +51,7 @@ def upfirdn2d(
     `x` is `[N, C, H, W]`; `f` comes from `setup_filter` and takes no gradient. `up` and `down` are
     one factor or `[x, y]`; `padding` is one number, `[x, y]` or `[x0, x1, y0, y1]` in pixels after
     the upsampling and may be negative (crop). `flip_filter=True` correlates instead of convolving.
-    `impl` is None (the fastest there is), "ref" or "cpu" (float32, channels a multiple of the
-    vector length). Returns `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any
+    `impl` is None (the fastest there is), "ref" or "cpu" (float32). Returns `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any
     order in `x`.
     """
     if impl not in (None, "ref", "cpu"):
@@ -61,9 +60,9 @@ def upfirdn2d(
         raise ValueError(f"x has shape {tuple(x.shape)}; upfirdn2d takes [N, C, H, W]")
     f = torch.ones(1) if f is None else f
     up, down, pad = _pair(up), _pair(down), _padding(padding)
-    able = impl != "ref" and native(x, f, channels=x.shape[1])
+    able = impl != "ref" and native(x, f)
     if impl == "cpu" and not able:
-        raise ValueError("impl='cpu' takes float32 CPU tensors, channels a multiple of 16")
+        raise ValueError("impl='cpu' takes float32 CPU tensors")
     if not able:
         return _upfirdn2d_ref(x, f, up, down, pad, flip_filter=flip_filter, gain=gain)
     f = f if f.ndim == 2 else torch.outer(f, f)

@@ -36,11 +36,21 @@ inline void pixel(const float* x, const float* f, float* y, int w, int c, int fw
   for (int j = 0; j < VECS; j++) store(y + j * VL, acc[j]);
 }
 
+// One channel.
+inline void single(const float* x, const float* f, float* y, int w, int c, int fw,
+                   const std::vector<Tap>& rows, const std::vector<Tap>& cols) {
+  float acc = 0;
+  for (const Tap& r : rows)
+    for (const Tap& k : cols)
+      acc += f[r.tap * fw + k.tap] * x[(int64_t(r.from) * w + k.from) * c];
+  *y = acc;
+}
+
 }  // namespace
 
 extern "C" {
 
-// y[n, oh, ow, c] from x[n, h, w, c]; f[fh, fw] is correlated; c is a multiple of VL.
+// y[n, oh, ow, c] from x[n, h, w, c]; f[fh, fw] is correlated.
 void upfirdn2d_cpu(const float* x, const float* f, float* y, int n, int h, int w, int c, int oh,
                    int ow, int fh, int fw, int ux, int uy, int dx, int dy, int px, int py,
                    int threads) {
@@ -53,8 +63,9 @@ void upfirdn2d_cpu(const float* x, const float* f, float* y, int n, int h, int w
       int at = 0;
       for (; at + 4 * VL <= c; at += 4 * VL)
         pixel<4>(image + at, f, out + at, w, c, fw, rows[line % oh], cols[o]);
-      for (; at < c; at += VL)
+      for (; at + VL <= c; at += VL)
         pixel<1>(image + at, f, out + at, w, c, fw, rows[line % oh], cols[o]);
+      for (; at < c; at++) single(image + at, f, out + at, w, c, fw, rows[line % oh], cols[o]);
     }
   }
 }

@@ -5,6 +5,8 @@
 // (Winograd 1980; Lavin & Gray 2016.) With stride 1, F(4, 3) takes 6 products per axis where the
 // direct sum takes 12. With stride 2, y_i = (w0 e_i + w2 e_{i+1}) + w1 o_i on the even samples e
 // and the odd samples o: F(4, 2) for the first term, 5 + 4 products where the direct sum takes 12.
+// There x is first filtered with four taps per axis, on the fly. The input may be scaled by style
+// and channel as it is read, and the tail of the layer applied as the output is written.
 // Interpolation points +-sqrt(1/2), +-sqrt(2), infinity (and 0): less rounding than small integers.
 // The sum over channels is one matrix product per pair of frequencies, done while the tiles are in
 // cache. Channel counts are multiples of VL.
@@ -13,7 +15,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "vector.h"
+#include "tail.h"
 
 namespace {
 
@@ -28,7 +30,7 @@ struct Plain {
       {1, 0, 0},           {-2 / 3.f, -P * 2 / 3, -1 / 3.f}, {-2 / 3.f, P * 2 / 3, -1 / 3.f},
       {1 / 6.f, Q / 6, 1 / 3.f}, {1 / 6.f, -Q / 6, 1 / 3.f},       {0, 0, 1}};
 
-  static void in(const vec x[6], vec v[6]) {  // B^T x
+  void in(const vec x[6], vec v[6]) const {  // B^T x
     const vec a = x[4] - Q2 * x[2], b = P * (x[3] - Q2 * x[1]);
     const vec c = x[4] - P2 * x[2], d = Q * (x[3] - P2 * x[1]);
     v[0] = x[0] + x[4] - S2 * x[2];
@@ -57,14 +59,21 @@ struct Plain {
   }
 };
 
-// Stride 2, no padding: nine samples x = e0 o0 e1 o1 e2 o2 e3 o3 e4 give four outputs.
+// Stride 2 after four filter taps, together padding 2: twelve values give nine filtered samples
+// e0 o0 e1 o1 e2 o2 e3 o3 e4, which give four outputs.
 struct Strided {
-  static constexpr int STRIDE = 2, PAD = 0, IN = 9, SIZE = 9;
+  static constexpr int STRIDE = 2, PAD = 2, IN = 12, SIZE = 9;
+  float taps[4];
+
   static constexpr float G[FREQ][3] = {
       {-Q / 3, 0, -1 / 3.f}, {Q / 3, 0, -1 / 3.f}, {P / 3, 0, 1 / 3.f},
       {-P / 3, 0, 1 / 3.f},  {0, 0, 1},            {0, 1, 0}};
 
-  static void in(const vec x[9], vec v[9]) {  // B^T x
+  void in(const vec fine[12], vec v[9]) const {  // B^T of the filtered
+    vec x[9];
+    for (int i = 0; i < 9; i++)
+      x[i] = taps[0] * fine[i] + taps[1] * fine[i + 1] + taps[2] * fine[i + 2] +
+             taps[3] * fine[i + 3];
     const vec a = x[6] - Q2 * x[2], b = P * (x[4] - Q2 * x[0]);
     const vec c = x[6] - P2 * x[2], d = Q * (x[4] - P2 * x[0]);
     v[0] = a + b;
@@ -74,7 +83,8 @@ struct Strided {
     v[4] = x[0] + x[8] - S2 * x[4];
     for (int i = 0; i < 4; i++) v[5 + i] = x[2 * i + 1];
   }
-  static void back(const vec m[9], vec x[9]) {  // B m
+  void back(const vec m[9], vec fine[12]) const {  // the adjoint of `in`
+    vec x[9];
     const vec a = m[0] + m[1], b = P * (m[0] - m[1]), c = m[2] + m[3], d = Q * (m[2] - m[3]);
     x[0] = m[4] - Q2 * b - P2 * d;
     x[2] = -(Q2 * a + P2 * c);
@@ -82,6 +92,11 @@ struct Strided {
     x[6] = a + c;
     x[8] = m[4];
     for (int i = 0; i < 4; i++) x[2 * i + 1] = m[5 + i];
+    for (int i = 0; i < 12; i++) {
+      fine[i] = vec{};
+      for (int k = 0; k < 4; k++)
+        if (i - k >= 0 && i - k < 9) fine[i] += taps[k] * x[i - k];
+    }
   }
   static void out(const vec m[9], vec y[4]) {  // A^T m
     const vec a = m[0] + m[1], b = m[2] + m[3], c = P * (m[0] - m[1]), d = Q * (m[2] - m[3]);
@@ -102,7 +117,7 @@ struct Strided {
   }
 };
 
-// y is [n, h, w, co]; x is [n, fine_h, fine_w, ci], as large for stride 1, 2h + 1 for stride 2.
+// y is [n, h, w, co]; x is [n, fine_h, fine_w, ci], `stride` times as large.
 struct Shape {
   int n, h, w, ci, co, fine_h, fine_w, rows, cols;  // rows, cols: tiles per image
   int in_image() const { return rows * cols; }
@@ -112,7 +127,7 @@ struct Shape {
 template <class T>
 Shape shape(int n, int h, int w, int ci, int co) {
   const int s = T::STRIDE;
-  return {n, h, w, ci, co, s * h + s - 1, s * w + s - 1, (h + 3) / 4, (w + 3) / 4};
+  return {n, h, w, ci, co, s * h, s * w, (h + 3) / 4, (w + 3) / 4};
 }
 
 struct Position {
@@ -244,9 +259,10 @@ void multiply(const float* v, int64_t vs, const float* u, float* m, int64_t ms, 
 
 // ---- tiles ----
 
-// v[product][t][ci] = B^T x B of `count` tiles.
+// v[product][t][ci] = B^T x B of `count` tiles, times styles[n, ci] if there are any.
 template <class T>
-void tiles_in(const Shape& s, const float* x, int64_t tile, int count, float* v, int64_t vs) {
+void tiles_in(const T& scheme, const Shape& s, const float* x, const float* styles, int64_t tile,
+              int count, float* v, int64_t vs) {
   for (int t = 0; t < count; t++) {
     const Position p = position(s, tile + t);
     const int top = p.y * T::STRIDE - T::PAD, left = p.x * T::STRIDE - T::PAD;
@@ -260,11 +276,13 @@ void tiles_in(const Shape& s, const float* x, int64_t tile, int count, float* v,
           const bool inside = row >= 0 && row < s.fine_h && col >= 0 && col < s.fine_w;
           d[i] = inside ? load(image + (int64_t(row) * s.fine_w + col) * s.ci + c) : vec{};
         }
-        T::in(d, r);
+        scheme.in(d, r);
         for (int i = 0; i < T::SIZE; i++) half[i][j] = r[i];
       }
+      const vec style = styles ? load(styles + int64_t(p.n) * s.ci + c) : splat(1);
       for (int i = 0; i < T::SIZE; i++) {
-        T::in(half[i], r);
+        scheme.in(half[i], r);
+        for (int j = 0; j < T::SIZE; j++) r[j] *= style;
         for (int j = 0; j < T::SIZE; j++) store(v + (i * T::SIZE + j) * vs + t * s.ci + c, r[j]);
       }
     }
@@ -273,8 +291,8 @@ void tiles_in(const Shape& s, const float* x, int64_t tile, int count, float* v,
 
 // x += B m B^T of `count` tiles (the adjoint of tiles_in), channels o .. o + cols.
 template <class T>
-void tiles_back(const Shape& s, const float* m, int64_t ms, int64_t tile, int count, int o,
-                int cols, float* x) {
+void tiles_back(const T& scheme, const Shape& s, const float* m, int64_t ms, int64_t tile,
+                int count, int o, int cols, float* x) {
   for (int t = 0; t < count; t++) {
     const Position p = position(s, tile + t);
     float* image = x + int64_t(p.n) * s.fine_h * s.fine_w * s.ci;
@@ -282,16 +300,16 @@ void tiles_back(const Shape& s, const float* m, int64_t ms, int64_t tile, int co
       vec half[T::IN][T::SIZE], d[T::SIZE], r[T::IN];
       for (int j = 0; j < T::SIZE; j++) {
         for (int i = 0; i < T::SIZE; i++) d[i] = load(m + (i * T::SIZE + j) * ms + t * cols + c);
-        T::back(d, r);
+        scheme.back(d, r);
         for (int i = 0; i < T::IN; i++) half[i][j] = r[i];
       }
       for (int i = 0; i < T::IN; i++) {
         const int row = p.y * T::STRIDE - T::PAD + i;
-        if (row >= s.fine_h) break;
-        T::back(half[i], r);
+        if (row < 0 || row >= s.fine_h) continue;
+        scheme.back(half[i], r);
         for (int j = 0; j < T::IN; j++) {
           const int col = p.x * T::STRIDE - T::PAD + j;
-          if (col >= s.fine_w) break;
+          if (col < 0 || col >= s.fine_w) continue;
           float* at = image + (int64_t(row) * s.fine_w + col) * s.ci + o + c;
           store(at, load(at) + r[j]);
         }
@@ -300,10 +318,10 @@ void tiles_back(const Shape& s, const float* m, int64_t ms, int64_t tile, int co
   }
 }
 
-// y = A^T m A of `count` tiles, channels o .. o + cols.
+// y = tail(A^T m A) of `count` tiles, channels o .. o + cols.
 template <class T>
 void tiles_out(const Shape& s, const float* m, int64_t ms, int64_t tile, int count, int o,
-               int cols, float* y) {
+               int cols, const Tail& tail, float* y) {
   for (int t = 0; t < count; t++) {
     const Position p = position(s, tile + t);
     for (int c = 0; c < cols; c += VL) {
@@ -315,16 +333,19 @@ void tiles_out(const Shape& s, const float* m, int64_t ms, int64_t tile, int cou
       }
       for (int i = 0; i < 4 && p.y + i < s.h; i++) {
         T::out(half[i], r);
-        float* row = y + ((int64_t(p.n) * s.h + p.y + i) * s.w + p.x) * s.co + o + c;
-        for (int j = 0; j < 4 && p.x + j < s.w; j++) store(row + int64_t(j) * s.co, r[j]);
+        const int64_t pixel = int64_t(p.y + i) * s.w + p.x;
+        float* row = y + (int64_t(p.n) * s.h * s.w + pixel) * s.co + o + c;
+        for (int j = 0; j < 4 && p.x + j < s.w; j++)
+          store(row + int64_t(j) * s.co, tail(r[j], p.n, pixel + j, o + c));
       }
     }
   }
 }
 
-// z[product][t][co] = A y A^T of `count` tiles.
+// z[product][t][co] = A y A^T of `count` tiles, times styles[n, co] if there are any.
 template <class T>
-void tiles_grad(const Shape& s, const float* y, int64_t tile, int count, float* z, int64_t zs) {
+void tiles_grad(const Shape& s, const float* y, const float* styles, int64_t tile, int count,
+                float* z, int64_t zs) {
   for (int t = 0; t < count; t++) {
     const Position p = position(s, tile + t);
     for (int c = 0; c < s.co; c += VL) {
@@ -338,8 +359,10 @@ void tiles_grad(const Shape& s, const float* y, int64_t tile, int count, float* 
         T::grad(d, r);
         for (int i = 0; i < T::SIZE; i++) half[i][j] = r[i];
       }
+      const vec style = styles ? load(styles + int64_t(p.n) * s.co + c) : splat(1);
       for (int i = 0; i < T::SIZE; i++) {
         T::grad(half[i], r);
+        for (int j = 0; j < T::SIZE; j++) r[j] *= style;
         for (int j = 0; j < T::SIZE; j++) store(z + (i * T::SIZE + j) * zs + t * s.co + c, r[j]);
       }
     }
@@ -355,8 +378,8 @@ int64_t conv_scratch(int k, int n, int block, int threads) {
 }
 
 template <class T>
-void conv(const Shape& s, const float* x, const float* w, bool flip, float* y, float* scratch,
-          int block, int threads) {
+void conv(const T& scheme, const Shape& s, const float* x, const float* styles, const float* w,
+          bool flip, const Tail& tail, float* y, float* scratch, int block, int threads) {
   const int64_t vs = stride(block, s.ci), ms = stride(block, NR);
   const int64_t blocks = (s.tiles() + block - 1) / block;
   float* u = scratch;
@@ -369,21 +392,22 @@ void conv(const Shape& s, const float* x, const float* w, bool flip, float* y, f
 #pragma omp for schedule(dynamic)
     for (int64_t b = 0; b < blocks; b++) {
       const int count = std::min<int64_t>(block, s.tiles() - b * block);
-      tiles_in<T>(s, x, b * block, count, v, vs);
+      tiles_in(scheme, s, x, styles, b * block, count, v, vs);
       for (int o = 0; o < s.co; o += NR) {
         const int cols = panel_cols(s.co, o);
         multiply<T>(v, vs, u + int64_t(FILTERS) * s.ci * o, m, ms, count, s.ci, cols);
-        tiles_out<T>(s, m, ms, b * block, count, o, cols, y);
+        tiles_out<T>(s, m, ms, b * block, count, o, cols, tail, y);
       }
     }
   }
 }
 
 // x = the adjoint of `conv` applied to y, w[3][3][co][ci]. Tiles of an image overlap, so one thread
-// takes whole images, as many as fill a block.
+// takes whole images, as many as fill a block, and applies the tail while they are in cache.
 template <class T>
-void conv_adjoint(const Shape& s, const float* y, const float* w, float* x, float* scratch,
-                  int block, int threads) {
+void conv_adjoint(const T& scheme, const Shape& s, const float* y, const float* styles,
+                  const float* w, const Tail& tail, float* x, float* scratch, int block,
+                  int threads) {
   const int64_t zs = stride(block, s.co), ms = stride(block, NR);
   const int64_t size = int64_t(s.fine_h) * s.fine_w * s.ci;
   const int group = std::max(1, block / s.in_image());  // images
@@ -401,13 +425,19 @@ void conv_adjoint(const Shape& s, const float* y, const float* w, float* x, floa
       const int64_t last = int64_t(next) * s.in_image();
       for (int64_t tile = int64_t(image) * s.in_image(); tile < last; tile += block) {
         const int count = std::min<int64_t>(block, last - tile);
-        tiles_grad<T>(s, y, tile, count, z, zs);
+        tiles_grad<T>(s, y, styles, tile, count, z, zs);
         for (int o = 0; o < s.ci; o += NR) {
           const int cols = panel_cols(s.ci, o);
           multiply<T>(z, zs, u + int64_t(FILTERS) * s.co * o, m, ms, count, s.co, cols);
-          tiles_back<T>(s, m, ms, tile, count, o, cols, x);
+          tiles_back(scheme, s, m, ms, tile, count, o, cols, x);
         }
       }
+      for (int64_t i = image; i < next && !tail.empty(); i++)
+        for (int64_t p = 0; p < tail.pixels; p++)
+          for (int c = 0; c < s.ci; c += VL) {
+            float* at = x + i * size + p * s.ci + c;
+            store(at, tail(load(at), i, p, c));
+          }
     }
   }
 }
@@ -421,8 +451,9 @@ int64_t grad_scratch(int ci, int co, int block, int threads) {
 // dw[3][3][ci][co] of `conv`. Each thread sums over its own part of the tiles; the parts are added
 // in their order, so the result does not vary from run to run.
 template <class T>
-void conv_grad(const Shape& s, const float* x, const float* dy, float* dw, float* scratch,
-               int block, int threads) {
+void conv_grad(const T& scheme, const Shape& s, const float* x, const float* styles,
+               const float* dy, const float* dy_styles, float* dw, float* scratch, int block,
+               int threads) {
   const int64_t vs = stride(block, s.ci), zs = stride(block, s.co), size = int64_t(s.ci) * s.co;
 #pragma omp parallel num_threads(threads)
   {
@@ -434,8 +465,8 @@ void conv_grad(const Shape& s, const float* x, const float* dy, float* dw, float
     if (first == last) std::fill_n(du, FILTERS * size, 0.0f);
     for (int64_t tile = first; tile < last; tile += block) {
       const int count = std::min<int64_t>(block, last - tile);
-      tiles_in<T>(s, x, tile, count, v, vs);
-      tiles_grad<T>(s, dy, tile, count, z, zs);
+      tiles_in(scheme, s, x, styles, tile, count, v, vs);
+      tiles_grad<T>(s, dy, dy_styles, tile, count, z, zs);
       for (int a = 0; a < T::SIZE; a++)
         for (int b = 0; b < T::SIZE; b++) {
           const int64_t filter = filter_of(a) * FREQ + filter_of(b), at = a * T::SIZE + b;
@@ -466,25 +497,40 @@ int64_t winograd_grad_scratch(int ci, int co, int by, int block, int threads) {
                  : grad_scratch<Plain>(ci, co, block, threads);
 }
 
-// to = from correlated with w[3][3][k][c], stride `by`; or the adjoint (k and c change roles, w is
-// given as [3][3][channels of from][channels of to]). h and w are the sizes of the coarser side.
-void winograd_conv(const float* from, const float* w, float* to, float* scratch, int n, int h,
-                   int width, int k, int c, int by, int adjoint, int block, int threads) {
-  if (by == 1)
-    conv<Plain>(shape<Plain>(n, h, width, k, c), from, w, adjoint, to, scratch, block, threads);
-  else if (adjoint)
-    conv_adjoint<Strided>(shape<Strided>(n, h, width, c, k), from, w, to, scratch, block, threads);
-  else
-    conv<Strided>(shape<Strided>(n, h, width, k, c), from, w, false, to, scratch, block, threads);
+// to = tail(styles * from correlated with w[3][3][k][c], stride `by`); or the adjoint (w is still
+// [3][3][channels of from][channels of to]). h and w are the sizes of the coarser side. With
+// by = 2, `taps` filter the finer side. styles may be null.
+void winograd_conv(const float* from, const float* styles, const float* w, const float* taps,
+                   const float* scale, const float* noise, const float* bias, float* to,
+                   float* scratch, int n, int h, int width, int k, int c, int by, int adjoint,
+                   int64_t noise_stride, float slope, float gain, int block, int threads) {
+  const int64_t pixels = int64_t(h) * width * (by == 2 && adjoint ? 4 : 1);
+  const Tail tail{scale, noise, bias, c, pixels, noise_stride, slope, gain};
+  if (by == 1) {
+    const Shape s = shape<Plain>(n, h, width, k, c);
+    return conv(Plain{}, s, from, styles, w, adjoint, tail, to, scratch, block, threads);
+  }
+  const Strided scheme{taps[0], taps[1], taps[2], taps[3]};
+  if (adjoint) {
+    const Shape s = shape<Strided>(n, h, width, c, k);
+    conv_adjoint(scheme, s, from, styles, w, tail, to, scratch, block, threads);
+  } else {
+    const Shape s = shape<Strided>(n, h, width, k, c);
+    conv(scheme, s, from, styles, w, false, tail, to, scratch, block, threads);
+  }
 }
 
-// dw[3][3][ci][co]: the gradient of winograd_conv's w (not the adjoint's), from x and dy.
-void winograd_grad(const float* x, const float* dy, float* dw, float* scratch, int n, int h,
-                   int width, int ci, int co, int by, int block, int threads) {
+// dw[3][3][ci][co]: the gradient of winograd_conv's w (not the adjoint's), from styles * x and
+// dy_styles * dy.
+void winograd_grad(const float* x, const float* styles, const float* dy, const float* dy_styles,
+                   const float* taps, float* dw, float* scratch, int n, int h, int width, int ci,
+                   int co, int by, int block, int threads) {
   if (by == 1)
-    conv_grad<Plain>(shape<Plain>(n, h, width, ci, co), x, dy, dw, scratch, block, threads);
+    conv_grad(Plain{}, shape<Plain>(n, h, width, ci, co), x, styles, dy, dy_styles, dw, scratch,
+              block, threads);
   else
-    conv_grad<Strided>(shape<Strided>(n, h, width, ci, co), x, dy, dw, scratch, block, threads);
+    conv_grad(Strided{taps[0], taps[1], taps[2], taps[3]}, shape<Strided>(n, h, width, ci, co), x,
+              styles, dy, dy_styles, dw, scratch, block, threads);
 }
 
 }  // extern "C"

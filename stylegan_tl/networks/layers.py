@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.conv2d import conv3x3, conv3x3_down2, conv3x3_up2
+from cuda_ops.conv2d import conv3x3
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
@@ -18,12 +18,14 @@ __all__ = [
     "channels",
     "demodulation",
     "minibatch_std",
-    "modulated_conv2d",
     "normalize_2nd_moment",
 ]
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 """The resampling filter of StyleGAN2 (Zhang 2019; Karras 2020, appendix B)."""
+
+
+SQRT2 = math.sqrt(2)
 
 
 def channels(resolution: int, base: int, maximum: int) -> int:
@@ -84,22 +86,15 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
         """Map `[N, C_in, H, W]` to `[N, C_out, H / down, W / down]` in the dtype of `x`."""
-        weight = (self.weight * self.weight_gain).to(x.dtype)
-        x = _conv2d(x, weight, self.down)
-        act_gain = gain * (math.sqrt(2) if self.act == "lrelu" else 1.0)
-        clamp = None if clamp is None else clamp * gain
-        return bias_act(x, self.bias, act=self.act, gain=act_gain, clamp=clamp)
-
-
-def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, up: int = 1) -> Tensor:
-    """Convolve each sample with its own scaled weights, not yet demodulated (Karras 2020, eq. 1).
-
-    `x [N, I, H, W]`, `weight [O, I, 3, 3]`, `styles [N, I]`. Scaling the input is the same as
-    scaling the weights, without weights per sample.
-    """
-    scaled = scale_act(x, styles, slope=1)
-    w = weight.to(x.dtype)
-    return conv3x3_up2(scaled, w, setup_filter(FIR)) if up == 2 else conv3x3(scaled, w)
+        linear = self.act == "linear"
+        weight_gain = self.weight_gain * (gain if linear else 1)  # no bias where linear
+        weight = (self.weight * weight_gain).to(x.dtype)
+        tail = dict(b=self.bias, slope=1.0 if linear else 0.2, gain=1.0 if linear else gain * SQRT2)
+        tail["clamp"] = None if clamp is None or linear else clamp * gain
+        if weight.shape[2] == 3:
+            return conv3x3(x, weight, setup_filter(FIR), down=self.down, **tail)
+        x = downsample2d(x, setup_filter(FIR)) if self.down == 2 else x
+        return scale_act(F.conv2d(x, weight), **tail) if not linear else F.conv2d(x, weight)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -108,15 +103,6 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     `rsqrt(sum_{i,k} (s_i w_oik)^2 + 1e-8)` is `rsqrt(s^2 @ sum_k w^2 + 1e-8)`.
     """
     return (styles.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
-
-
-def _conv2d(x: Tensor, weight: Tensor, down: int) -> Tensor:
-    kernel = weight.shape[2]
-    if down == 1:
-        return conv3x3(x, weight) if kernel == 3 else F.conv2d(x, weight)
-    if kernel == 3:
-        return conv3x3_down2(x, weight, setup_filter(FIR))
-    return F.conv2d(downsample2d(x, setup_filter(FIR)), weight)
 
 
 def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
@@ -132,6 +118,7 @@ def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
     per_chunk = n // chunks
     size = max(g for g in range(1, min(group_size, per_chunk) + 1) if per_chunk % g == 0)
     y = x.float().reshape(chunks, size, per_chunk // size, c, h, w)
-    std = (y.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [chunks, groups]
+    y = y - y.mean(dim=1, keepdim=True)
+    std = (y.square().mean(dim=1) + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [chunks, groups]
     std = std.to(x.dtype).repeat(1, size).reshape(n, 1, 1, 1).expand(n, 1, h, w)
     return torch.cat([x, std], dim=1)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.scale_act import scale_act
+from cuda_ops.conv2d import conv3x3
 from cuda_ops.upfirdn2d import setup_filter, upsample2d
 from stylegan_tl.networks.layers import (
     FIR,
+    SQRT2,
     Conv2d,
     FullyConnected,
     channels,
     demodulation,
     minibatch_std,
-    modulated_conv2d,
     normalize_2nd_moment,
 )
 
@@ -107,9 +107,19 @@ class SynthesisLayer(nn.Module):
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H * up, W * up]`."""
         noise_image = self._noise(x.shape[0], noise, generator)
         styles = self.affine(w)
-        y = modulated_conv2d(x, self.weight, styles, up=self.up)
-        d = demodulation(self.weight, styles)
-        return scale_act(y, d, noise_image, self.bias, gain=math.sqrt(2), clamp=clamp)
+        return conv3x3(
+            x,
+            self.weight.to(x.dtype),
+            setup_filter(FIR),
+            up=self.up,
+            styles=styles,
+            scale=demodulation(self.weight, styles),
+            noise=noise_image,
+            b=self.bias,
+            slope=0.2,
+            gain=SQRT2,
+            clamp=clamp,
+        )
 
     def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
         if mode == "none":
