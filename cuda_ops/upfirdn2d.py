@@ -51,8 +51,8 @@ def upfirdn2d(
     `x` is `[N, C, H, W]`; `f` comes from `setup_filter` and takes no gradient. `up` and `down` are
     one factor or `[x, y]`; `padding` is one number, `[x, y]` or `[x0, x1, y0, y1]` in pixels after
     the upsampling and may be negative (crop). `flip_filter=True` correlates instead of convolving.
-    `impl` is None (the fastest there is), "ref" or "cpu" (float32). Returns `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any
-    order in `x`.
+    `impl` is None (the fastest there is), "ref" or "cpu" (float32). Returns
+    `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any order in `x`.
     """
     if impl not in (None, "ref", "cpu"):
         raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
