@@ -67,15 +67,13 @@ class DatasetOptions(ConfigSource):
         return any(found.is_file() for found in self._places(file))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Names under a role or a folder of it."""
+        """All datasets of a role in one list, named as a user types them: `houses/bedroom`."""
         if not config_path:
             return [] if results_filter == ObjectType.CONFIG else sorted(_OWN)
-        files: list[str] = []
-        for folder in self._places(config_path):
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                path = f"{config_path}/{entry.name}"
-                self._list_add_result(files, path, entry.name, results_filter)
-        return sorted(set(files))
+        if config_path not in _OWN or results_filter == ObjectType.GROUP:
+            return []
+        files = {f.relative_to(root) for root in self._roots for f in root.rglob("*.yaml")}
+        return sorted(f.with_suffix("").as_posix() for f in files)
 
     def _places(self, config_path: str) -> Iterator[Path]:
         role, _, name = config_path.partition("/")

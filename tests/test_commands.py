@@ -152,5 +152,5 @@ def test_help_names_the_command_and_an_example(command: str) -> None:
     )  # fmt: skip
     assert f"python -m stylegan_tl.{command}" in done.stdout
     if command == "train":
-        for option in ("freeze_d", "stylegan2_small", "dcgan", "diffaugment", "rooms: bedroom"):
+        for option in ("freeze_d", "stylegan2_small", "dcgan", "rooms/bedroom, rooms/dining_room"):
             assert option in done.stdout
