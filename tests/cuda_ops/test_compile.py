@@ -33,7 +33,7 @@ with warnings.catch_warnings(record=True) as caught:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
 print(losses[-1] < losses[0], len(caught))
 print(*(w.message for w in caught), sep="\\n")
 """
@@ -66,8 +66,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_import_builds_nothing(tmp_path: Path) -> None:
     cache = tmp_path / "kernels"
-    code = "import cuda_ops, cuda_ops.conv2d, stylegan_tl.networks.stylegan2, subprocess\n"
-    code = "import subprocess\nsubprocess.run = None\n" + code
+    code = "import cuda_ops, stylegan_tl.networks.stylegan2\n"
+    code = "import subprocess\nsubprocess.run = None\n" + code  # no compiler is asked
     _finish(_start(code, STYLEGAN_TL_KERNELS=str(cache)))
     assert not cache.exists()
 
