@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from torch import Tensor
 
 from stylegan_tl.callbacks import Evaluation, FixedSamples
 from stylegan_tl.data.open import open_dataset
@@ -145,12 +146,15 @@ def evaluation_of(
         return None
     used = {Protocol.parse(name).extractor for name in metric["names"]} - {None}
     extractors = {name: load_extractor(name, **metric["extractors"].get(name, {})) for name in used}
-    measure = partial(
-        evaluate,
-        metric["names"],
-        reals=target.splits,
-        cache=cache_of(config) / "statistics",
-        extractors={name: extractor.to(model.device) for name, extractor in extractors.items()},
-    )
+
+    def measure(sample: Callable[..., Tensor]) -> list[dict[str, Any]]:
+        return evaluate(
+            metric["names"],
+            sample=sample,
+            reals=target.splits,
+            cache=cache_of(config) / "statistics",
+            extractors={k: v.to(model.device) for k, v in extractors.items()},  # by now on a GPU
+        )
+
     labels = target.dataset.labels(target.train) if model.G.c_dim else None
     return Evaluation(measure, labels)

@@ -88,6 +88,7 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
         "kimg_per_tick": own["kimg"] / 20,
         "seed": own["seed"],
         "num_images": own["num_images"],
+        "held_out": own["held_out"],
         "metric": {"names": [], "best": None, "every_ticks": 1, "extractors": {}},
         "grid": {"columns": 8, "rows": 4, "seed": 0},
         "pretrain": {},
@@ -106,9 +107,16 @@ def _numbers(config: dict[str, Any]) -> list[str]:
     resolution = config["resolution"]
     if not _is_int(resolution) or resolution < 8 or resolution & (resolution - 1):
         problems.append(f"resolution={resolution}: use a power of two from 8, for example 64")
-    for key in ("kimg", "kimg_per_tick"):
-        if not _is_number(config[key]) or config[key] <= 0:
-            problems.append(f"{key}={config[key]}: use a number above 0")
+    positive = {k: config[k] for k in ("kimg", "kimg_per_tick")}
+    positive["pretrain.kimg"] = config["pretrain"]["kimg"]
+    for key, value in positive.items():
+        if not _is_number(value) or not 0 < value < float("inf"):
+            problems.append(f"{key}={value}: use a number above 0")
+    counts = {f"grid.{k}": config["grid"][k] for k in ("columns", "rows")}
+    counts["metric.every_ticks"] = config["metric"]["every_ticks"]
+    for key, value in counts.items():
+        if not _is_int(value) or value < 1:
+            problems.append(f"{key}={value}: use a whole number from 1")
     if not _is_int(config["seed"]) or config["seed"] < 0:
         problems.append(f"seed={config['seed']}: use a whole number from 0")
     count = config["num_images"]
@@ -127,6 +135,9 @@ def _datasets(config: dict[str, Any]) -> list[str]:
             "source=scratch with a freeze strategy would freeze random weights: "
             "use freeze=none, or name a source"
         )
+    checkpoint = source.get("checkpoint")
+    if checkpoint is not None and not Path(checkpoint).expanduser().exists():
+        problems.append(f"source.checkpoint={checkpoint}: does not exist (seen from {Path.cwd()})")
     for role in ("source", "target"):
         path = config[role].get("path")
         if path is not None and not config[role].get("checkpoint"):
@@ -147,13 +158,6 @@ def _training(config: dict[str, Any]) -> list[str]:
     devices = config["trainer"]["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         problems.append(f"trainer.devices={devices}: one device per trial, so 1 or [index]")
-    group = config["model"]["network"].get("mbstd_group_size")
-    micro = plan["micro_batch"] or plan["batch_size"]
-    if group and _is_int(micro) and micro % min(group, micro):
-        problems.append(
-            f"model.training.micro_batch={micro} is not a multiple of "
-            f"model.network.mbstd_group_size={group}"
-        )
     return problems
 
 
@@ -164,10 +168,13 @@ def _metrics(config: dict[str, Any]) -> list[str]:
     metric = config["metric"]
     for name in metric["names"]:
         try:
-            extractor = Protocol.parse(name).extractor
+            protocol = Protocol.parse(name)
+            extractor = protocol.extractor
         except ValueError as error:
             problems.append(f"metric.names: {error}")
             continue
+        if protocol.split == "heldout" and not config["held_out"]:
+            problems.append(f"metric.names: {name} needs held_out above 0")
         if extractor == "inception" and extractor not in metric["extractors"]:
             problems.append(f"metric.names: {name} needs metric.extractors.inception.path")
     if metric["best"] is not None and metric["best"] not in metric["names"]:

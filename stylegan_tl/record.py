@@ -17,7 +17,7 @@ from stylegan_tl.files import file_sha256
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
-from stylegan_tl.study.trial import Trial, commit, hardware, versions
+from stylegan_tl.study.trial import Trial, commit, hardware, identity, versions
 from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
 
 __all__ = [
@@ -70,7 +70,7 @@ def start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, fold
             str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")
         ],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
-        id=run_id(trial.study, trial.name, trial.seed, trial.started),
+        id=run_id(trial.study, identity(trial.config), trial.seed, trial.started),
         config=config,
         mode=resolve_mode(logger["mode"]),
     )

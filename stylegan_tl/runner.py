@@ -41,7 +41,7 @@ from stylegan_tl.record import (
 )
 from stylegan_tl.source.obtain import find_source, obtain_source
 from stylegan_tl.source.portable import SourceModel, read_model
-from stylegan_tl.study.trial import MetricsLog, Trial, check_same
+from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same
 from stylegan_tl.tracking import WandbMirror
 
 __all__ = ["run_trial"]
@@ -101,6 +101,10 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
         try:
             code = _fit(config, folder, target, model, freeze, trial, mirror, interrupt)
         except BaseException as error:
+            if interrupt.signal is not None:  # asked twice to stop: the last checkpoint stands
+                trial.close("interrupted", f"signal {interrupt.signal}")
+                trial.save(folder / "trial.json")
+                return interrupt.exit_code
             trial.close("failed", f"{type(error).__name__}: {error}")
             trial.save(folder / "trial.json")
             raise
@@ -121,7 +125,7 @@ def _fit(
     log, checkpoint = MetricsLog(folder / "metrics.jsonl"), folder / "last.ckpt"
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
-    resume = _rewind(log, trial, checkpoint)
+    resume = _rewind(log, trial, checkpoint, model)
     grid = partial(write_grid, folder, samples, mirror)
     ticker = Ticker(
         kimg=config["kimg"],
@@ -168,17 +172,31 @@ def _train_source(config: dict[str, Any], folder: Path) -> None:
         raise _Interrupted(code)
 
 
-def _rewind(log: MetricsLog, trial: Trial, checkpoint: Path) -> bool:
+def _rewind(log: MetricsLog, trial: Trial, checkpoint: Path, model: AdversarialModel) -> bool:
     """Forget what was recorded after the last checkpoint; say whether there is one to resume."""
     resume = checkpoint.is_file()
     nimg = -1
     if resume:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         nimg = state["stylegan_tl"]["nimg"]
+        _check_unchanged(checkpoint, state["stylegan_tl"]["lineage"], model.lineage)
         say(f"resumes at {nimg / 1000:g} kimg")
     log.rewind(nimg)
     trial.rewind(nimg / 1000)
     return resume
+
+
+def _check_unchanged(checkpoint: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """A run resumes on the images and the source model that it began with, or not at all."""
+    for what, old, new in (
+        ("target images", then["content_hash"], now["content_hash"]),
+        ("source model", *((x["source"] or {}).get("sha256") for x in (then, now))),
+    ):
+        if old != new:
+            raise TrialMismatch(
+                f"{checkpoint}: the {what} changed since this run began ({old} -> {new}); "
+                "restore them, choose another folder, or delete this one"
+            )
 
 
 def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -96,6 +96,25 @@ def test_all_mistakes_are_told_at_once(compose) -> None:
         assert key in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["metric.every_ticks=0", "grid.columns=0", "pretrain.kimg=0", "trainer.devices=2"],
+)
+def test_a_number_that_cannot_work_is_named(compose, override: str) -> None:
+    with pytest.raises(ConfigError, match=override):
+        validate(compose([override]))
+
+
+def test_a_held_out_metric_needs_held_out_images(compose) -> None:
+    names = "metric.names=[kid1k_heldout_small]"
+    with pytest.raises(ConfigError, match="needs held_out above 0"):
+        validate(compose([names, "metric.best=null", "held_out=0"]))
+
+
+def test_the_targets_held_out_share_does_not_ask_for_another_source(compose) -> None:
+    assert pretrain_config(compose(["held_out=0.3"])) == pretrain_config(compose([]))
+
+
 def test_a_missing_value_is_named(compose) -> None:
     with pytest.raises(ConfigError, match="target.path=…"):
         compose(["target=folder"])

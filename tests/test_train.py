@@ -291,3 +291,19 @@ def test_a_source_that_does_not_fit_is_refused_before_training(run, tmp_path) ->
     with pytest.raises(ValueError, match="does not exist"):
         run(tmp_path / "none", "source.checkpoint=/no/such.ckpt", source="checkpoint")
     assert not list(tmp_path.glob("*/last.ckpt"))[1:]
+
+
+def test_a_run_does_not_resume_on_other_images(run, tmp_path, monkeypatch) -> None:
+    """Killed on 24 images and asked for again when there are 30: refused, nothing overwritten."""
+    import stylegan_tl.assembly as assembly
+
+    with monkeypatch.context() as patch:
+        _kill_in_batch(patch, 6)
+        assert _wait(_start(lambda: run(tmp_path))) == -signal.SIGKILL
+    content = (tmp_path / "last.ckpt").read_bytes()
+    original = assembly.open_dataset
+    more = lambda spec, **kw: original({**spec, "size": 30}, **kw)  # noqa: E731
+    monkeypatch.setattr(assembly, "open_dataset", more)
+    with pytest.raises(TrialMismatch, match="target images changed"):
+        run(tmp_path)
+    assert (tmp_path / "last.ckpt").read_bytes() == content
