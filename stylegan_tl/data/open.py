@@ -86,6 +86,14 @@ def source_of(
     }
 
 
+def fingerprint_of(spec: Mapping[str, Any], resolution: int) -> str:
+    """What the data are, without decoding them: the hash of packed data, else of the listing."""
+    spec = _validated(spec)
+    if spec["kind"] == "packed":
+        return _open_packed(spec, resolution).content_hash
+    return source_of(spec, resolution)[1]["fingerprint"]
+
+
 def kind_of(path: Path, subfolder: str | None = None) -> str:
     """How `path` would be read, told by what is there."""
     if not path.exists():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stylegan_tl.data.open import fingerprint_of
 from stylegan_tl.source.portable import SourceModel, read_model
 from stylegan_tl.study.trial import Trial, identity
 
@@ -15,9 +16,17 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 
 def source_key(config: dict[str, Any]) -> str:
-    """Name of the source model that the pre-training configuration `config` leads to."""
+    """Name of the source model that the pre-training configuration `config` leads to.
+
+    Files count by their listing, so another folder of the same name, or the same folder with
+    other images, is another source.
+    """
     keys = ("target", "model", "augment", "resolution", "kimg", "seed", "num_images", "held_out")
-    return identity({k: config[k] for k in keys})[:16]
+    chosen = {k: config[k] for k in keys}
+    if config["target"]["kind"] != "procedural":
+        spec = {k: v for k, v in config["target"].items() if k != "xflip"}
+        chosen["data"] = fingerprint_of(spec, config["resolution"])
+    return identity(chosen)[:16]
 
 
 def find_source(config: dict[str, Any], cache: Path) -> Path | None:
