@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from stylegan_tl.networks.layers import check_labels
+
 __all__ = ["Discriminator", "Generator"]
 
 
@@ -42,7 +44,7 @@ class Generator(nn.Module):
 
         `generator` is taken for the sake of one call for all models; nothing here is random.
         """
-        _check_labels(c, self.c_dim)
+        check_labels(c, self.c_dim)
         x = torch.cat([z, self.embed(c)], dim=1) if self.c_dim > 0 else z
         x = x[:, :, None, None]
         for r in self.resolutions:
@@ -78,7 +80,7 @@ class Discriminator(nn.Module):
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """Map images `[N, 3, R, R]` and labels `[N, c_dim]` to logits `[N, 1]`."""
-        _check_labels(c, self.c_dim)
+        check_labels(c, self.c_dim)
         x = img
         for r in self.resolutions:
             x = getattr(self, f"b{r}")(x)
@@ -105,9 +107,3 @@ def _resolutions(resolution: int) -> list[int]:
     if resolution not in (32, 64, 128, 256):
         raise ValueError(f"resolution={resolution}: DCGAN takes 32, 64, 128 or 256")
     return [2**i for i in range(2, resolution.bit_length())]
-
-
-def _check_labels(c: Tensor | None, c_dim: int) -> None:
-    if c_dim > 0 and (c is None or c.ndim != 2 or c.shape[1] != c_dim):
-        came = "none" if c is None else f"shape {tuple(c.shape)}"
-        raise ValueError(f"this network takes labels [N, {c_dim}], got {came}")

@@ -12,6 +12,7 @@ from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
 __all__ = [
+    "check_labels",
     "FIR",
     "Conv2d",
     "FullyConnected",
@@ -122,3 +123,10 @@ def minibatch_std(x: Tensor, group_size: int, chunks: int = 1) -> Tensor:
     std = (y.square().mean(dim=1) + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [chunks, groups]
     std = std.to(x.dtype).repeat(1, size).reshape(n, 1, 1, 1).expand(n, 1, h, w)
     return torch.cat([x, std], dim=1)
+
+
+def check_labels(c: Tensor | None, c_dim: int) -> None:
+    """Raise ValueError unless labels `c` are `[N, c_dim]`; a network with c_dim 0 takes any."""
+    if c_dim > 0 and (c is None or c.ndim != 2 or c.shape[1] != c_dim):
+        came = "none" if c is None else f"shape {tuple(c.shape)}"
+        raise ValueError(f"this network takes labels [N, {c_dim}], got {came}")

@@ -17,6 +17,7 @@ from stylegan_tl.networks.layers import (
     Conv2d,
     FullyConnected,
     channels,
+    check_labels,
     demodulation,
     minibatch_std,
     normalize_2nd_moment,
@@ -59,7 +60,7 @@ class Mapping(nn.Module):
         The first `truncation_cutoff` of the ws (all by default) move towards `w_avg` by
         `1 - truncation_psi`. Never moves `w_avg`. Raises ValueError if the labels do not fit.
         """
-        _check_labels(c, self.c_dim)
+        check_labels(c, self.c_dim)
         parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
         if self.c_dim > 0:
             parts.append(normalize_2nd_moment(self.embed(c.float())))
@@ -359,7 +360,7 @@ class Discriminator(nn.Module):
         `chunks=2` says that the batch is real and fake images one after the other: the minibatch
         statistics are then taken within each half, so the result is that of two calls.
         """
-        _check_labels(c, self.c_dim)
+        check_labels(c, self.c_dim)
         x = img.to(torch.bfloat16 if self.bf16 else torch.float32)
         x = x.contiguous(memory_format=torch.channels_last)
         for r in self.resolutions:
@@ -375,9 +376,3 @@ def _resolutions(resolution: int) -> list[int]:
     if resolution < 8 or resolution & (resolution - 1):
         raise ValueError(f"resolution={resolution}: a power of two from 8 is asked for")
     return [2**i for i in range(2, resolution.bit_length())]
-
-
-def _check_labels(c: Tensor | None, c_dim: int) -> None:
-    if c_dim > 0 and (c is None or c.ndim != 2 or c.shape[1] != c_dim):
-        came = "none" if c is None else f"shape {tuple(c.shape)}"
-        raise ValueError(f"this network takes labels [N, {c_dim}], got {came}")
