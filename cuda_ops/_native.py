@@ -1,4 +1,9 @@
-"""Calling the CPU kernels: which tensors they take, pointers, registration with torch.library."""
+"""Calling the kernels: which tensors they take, pointers, launches, torch.library.
+
+An operator has up to three implementations: the CPU kernel, the CUDA kernel, and the reference that
+runs where neither takes the tensors. With `STYLEGAN_TL_KERNELS=emulate` the CUDA kernels serve CPU
+tensors, compiled for the CPU (csrc/emulator.h).
+"""
 
 import ctypes
 from collections.abc import Callable
@@ -6,21 +11,60 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cuda_ops.compile import cpu_kernels
+from cuda_ops.compile import cpu_kernels, cuda_kernels, emulated_kernels, emulating
 
-__all__ = ["channels_last", "library", "native", "pointer", "register"]
+__all__ = ["DTYPES", "channels_last", "launch", "library", "pointer", "register", "use_kernel"]
 
 library = torch.library.Library("cuda_ops", "DEF")
 """The operators of this package, as `torch.ops.cuda_ops.*`."""
 
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+"""The codes of element types, as in csrc/device.cuh."""
 
-def native(*tensors: Tensor | None, channels: int = 0) -> bool:
-    """Say whether the CPU kernels are there and take these tensors with so many channels."""
-    plain = all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
-    if not plain or channels % 8:
+
+def use_kernel(
+    impl: str | None,
+    *tensors: Tensor | None,
+    cpu: Callable[[ctypes.CDLL], bool],
+    cuda: bool,
+    takes: str,
+) -> bool:
+    """Say whether an operator runs its kernel on these tensors; if not, its reference does.
+
+    `cpu(kernels)` says whether the CPU kernel takes them (it is asked only about float32 CPU
+    tensors), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
+    "cpu" or "cuda". Raises ValueError for another `impl`, and if the kernel asked for does not
+    take the tensors or is not there: `takes` says what it takes.
+    """
+    if impl not in (None, "ref", "cpu", "cuda"):
+        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu', 'cuda'")
+    if impl == "ref":
         return False
-    kernels = cpu_kernels()
-    return kernels is not None and channels % kernels.winograd_lanes() == 0
+    given = [t for t in tensors if t is not None]
+    kind = _kind(given)
+    if kind in ("cuda", "emulated"):
+        able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
+    else:
+        able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
+        able = able and cpu(cpu_kernels())
+    asked = {"emulated": "cuda"}.get(kind, kind)
+    if impl is not None and not (able and impl == asked):
+        raise ValueError(f"impl={impl!r} takes {takes}; or its kernels are not available")
+    return able
+
+
+def _kind(tensors: list[Tensor]) -> str:
+    """Return which kernels serve tensors of these devices: cpu, cuda, emulated or none."""
+    devices = {t.device.type for t in tensors}
+    if devices == {"cpu"}:
+        return "emulated" if emulating() else "cpu"
+    return "cuda" if devices == {"cuda"} else "none"
+
+
+@torch.compiler.assume_constant_result
+def _there(kind: str) -> bool:
+    kernels = {"cpu": cpu_kernels, "cuda": cuda_kernels, "emulated": emulated_kernels}[kind]
+    return kernels() is not None
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -36,13 +80,49 @@ def pointer(x: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
+def launch(name: str, like: Tensor, *arguments: object) -> None:
+    """Launch the CUDA kernel `name` on the device and current stream of `like`, in its dtype.
+
+    `arguments` are tensors (or None), ints (int64) and floats (double); the C function takes them
+    in this order, then the code of the dtype, then the stream, and returns a cudaError_t. Raises
+    RuntimeError if the launch failed.
+    """
+    values = [_c_value(a) for a in arguments]
+    dtype = ctypes.c_int(DTYPES[like.dtype])
+    if like.device.type == "cpu":
+        kernels = emulated_kernels()
+        code = getattr(kernels, name)(*values, dtype, None)
+    else:
+        kernels = cuda_kernels()
+        with torch.cuda.device(like.device):
+            stream = torch.cuda.current_stream(like.device).cuda_stream
+            code = getattr(kernels, name)(*values, dtype, ctypes.c_void_p(stream))
+    if code:
+        reason = kernels.cuda_ops_error(code).decode()
+        raise RuntimeError(f"{name} on {tuple(like.shape)} {like.dtype} failed: {reason}")
+
+
+def _c_value(value: object) -> object:
+    if value is None or isinstance(value, Tensor):
+        return pointer(value)
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)
+
+
 def register(
-    schema: str, cpu: Callable, fake: Callable, backward: Callable | None, setup: Callable | None
+    schema: str,
+    *,
+    fake: Callable,
+    cpu: Callable | None = None,
+    cuda: Callable | None = None,
+    backward: Callable | None = None,
+    setup: Callable | None = None,
 ) -> None:
-    """Register an operator: CPU kernel, shape propagation and gradient."""
+    """Register an operator: its kernels, its shape propagation and its gradient."""
     name = schema.split("(")[0]
     library.define(schema)
-    library.impl(name, cpu, "CPU")
+    library.impl(name, lambda *args: (cuda if emulating() else cpu)(*args), "CPU")
+    if cuda is not None:
+        library.impl(name, cuda, "CUDA")
     torch.library.register_fake(f"cuda_ops::{name}", fake, lib=library)
     if backward is not None:
         torch.library.register_autograd(

@@ -57,18 +57,16 @@ def bias_act(
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"act={act!r} is unknown; allowed: {', '.join(ACTIVATIONS)}")
-    if impl not in (None, "ref", "cpu"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
     if b is not None and tuple(b.shape) != (x.shape[dim],):
         raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
     if impl != "ref" and x.ndim == 4 and dim == 1 and act in _SLOPES:
         slope = _SLOPES[act](alpha)
-        if able(x, None, None, b):
+        if able(impl, x, b):
             return scale_act(x, b=b, slope=slope, gain=gain, clamp=clamp)
-    if impl == "cpu":
-        raise ValueError("impl='cpu' takes float32 [N, C, H, W], dim=1, linear, relu or lrelu")
+    if impl not in (None, "ref"):
+        raise ValueError(f"impl={impl!r} takes float32 [N, C, H, W], dim=1, linear, relu or lrelu")
     return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 

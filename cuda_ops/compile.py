@@ -15,7 +15,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["CompileError", "cache_dir", "cpu_kernels"]
+__all__ = [
+    "CompileError", "cache_dir", "cpu_kernels", "cuda_kernels", "emulated_kernels", "emulating",
+]  # fmt: skip
 
 SOURCES = Path(__file__).parent / "csrc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno")
@@ -28,6 +30,7 @@ class CompileError(RuntimeError):
 def cache_dir() -> Path:
     """Return where built kernels are kept: `$STYLEGAN_TL_KERNELS` or the user's cache folder."""
     chosen = os.environ.get("STYLEGAN_TL_KERNELS")
+    chosen = None if chosen in ("off", "emulate") else chosen
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(base) / "stylegan_tl" / "kernels"
 
@@ -41,7 +44,7 @@ def cpu_kernels() -> ctypes.CDLL | None:
     if os.environ.get("STYLEGAN_TL_KERNELS") == "off":
         return None
     try:
-        return _load(_build())
+        return _load(_build("cpu", _FLAGS, sorted(SOURCES.glob("*.cpp"))))
     except (CompileError, OSError) as error:
         warnings.warn(
             f"CPU kernels are not available, training is about half as fast: {error}", stacklevel=2
@@ -49,12 +52,32 @@ def cpu_kernels() -> ctypes.CDLL | None:
         return None
 
 
-def _build() -> Path:
-    """Compile the C++ sources unless the cache has them; return the shared library."""
+@functools.cache
+def cuda_kernels() -> ctypes.CDLL | None:
+    """Return the CUDA kernels, built on the first call; None, after one warning, if impossible."""
+    return None
+
+
+@functools.cache
+def emulated_kernels() -> ctypes.CDLL | None:
+    """Return the CUDA kernels compiled for the CPU (csrc/emulator.h), built on the first call."""
+    sources = sorted(SOURCES.glob("*.cu"))
+    flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-DCUDA_OPS_EMULATE", "-x", "c++")
+    library = ctypes.CDLL(str(_build("emulated", flags, sources)))
+    library.cuda_ops_error.restype = ctypes.c_char_p
+    return library
+
+
+def emulating() -> bool:
+    """Say whether CPU tensors are served by the emulated CUDA kernels."""
+    return os.environ.get("STYLEGAN_TL_KERNELS") == "emulate"
+
+
+def _build(kind: str, flags: tuple[str, ...], sources: list[Path]) -> Path:
+    """Compile the sources unless the cache has them; return the shared library."""
     compiler = _compiler()
-    sources = sorted(SOURCES.glob("*.cpp"))
-    command = [compiler, *_FLAGS, *map(str, sources)]
-    library = cache_dir() / f"cpu-{_key(compiler)}.so"
+    command = [compiler, *flags, *map(str, sources)]
+    library = cache_dir() / f"{kind}-{_key(compiler, flags)}.so"
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
@@ -81,10 +104,10 @@ def _compiler() -> str:
     )
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, flags: tuple[str, ...] = _FLAGS) -> str:
     """Digest everything that the library depends on."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    parts = [version, *_FLAGS, platform.platform(), _cpu()]
+    parts = [version, *flags, platform.platform(), _cpu()]
     parts += [p.name + p.read_text(encoding="utf-8") for p in sorted(SOURCES.iterdir())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops._native import channels_last, native, pointer, register
+from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
 from cuda_ops.scale_act import _scale_act_ref, scale_act
 from cuda_ops.upfirdn2d import upfirdn2d
@@ -48,7 +48,7 @@ def conv3x3(
     (1: linear). `impl` is None (the fastest there is), "ref" (native operators) or "cpu" (float32,
     channels a multiple of the vector length). Differentiable to any order in all tensors but `f`.
     """
-    _check(x, w, f, up, down, impl)
+    _check(x, w, f, up, down)
     tail = dict(slope=slope, gain=gain, clamp=clamp)
     if not _use_cpu(x, w, f, down, impl, styles, scale, noise, b):
         return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)
@@ -88,9 +88,7 @@ def _conv3x3_ref(
     return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
 
 
-def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int, impl: str | None) -> None:
-    if impl not in (None, "ref", "cpu"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
+def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int) -> None:
     if w.ndim != 4 or w.shape[1:] != (x.shape[1], 3, 3):
         raise ValueError(f"w {tuple(w.shape)} does not fit x {tuple(x.shape)}")
     if (up, down) not in ((1, 1), (1, 2), (2, 1)):
@@ -103,10 +101,12 @@ def _use_cpu(
     x: Tensor, w: Tensor, f: Tensor | None, down: int, impl: str | None, *tail: Tensor | None
 ) -> bool:
     n, _, h, width = x.shape
-    able = impl != "ref" and h % down == width % down == 0
-    able = able and native(x, w, f, *tail, channels=x.shape[1]) and native(channels=w.shape[0])
-    if impl == "cpu" and not able:
-        raise ValueError("impl='cpu' takes float32 CPU tensors, channels a multiple of 16")
+    whole = h % down == width % down == 0 and x.shape[1] % 8 == w.shape[0] % 8 == 0
+    able = use_kernel(
+        impl, x, w, f, *tail, cuda=False, takes="float32 CPU tensors, channels a multiple of 16",
+        cpu=lambda kernels: whole
+        and x.shape[1] % kernels.winograd_lanes() == w.shape[0] % kernels.winograd_lanes() == 0,
+    )  # fmt: skip
     tiles = n * ((h // down + 3) // 4) * ((width // down + 3) // 4)
     return able and (tiles >= _MIN_TILES or impl == "cpu")
 
@@ -269,16 +269,16 @@ def _grad_backward(ctx, h: Tensor) -> tuple:
 register(
     "conv_act(Tensor x, Tensor? styles, Tensor w, Tensor? taps, Tensor? scale, Tensor? noise, "
     "Tensor? b, int by, bool adjoint, float slope, float gain) -> Tensor",
-    _conv_act,
-    _conv_act_fake,
-    _conv_backward,
-    _save_conv,
+    cpu=_conv_act,
+    fake=_conv_act_fake,
+    backward=_conv_backward,
+    setup=_save_conv,
 )
 register(
     "conv_grad(Tensor x, Tensor? styles, Tensor dy, Tensor? dy_styles, Tensor? taps, int by) "
     "-> Tensor",
-    _conv_grad,
-    _conv_grad_fake,
-    _grad_backward,
-    _save_grad,
+    cpu=_conv_grad,
+    fake=_conv_grad_fake,
+    backward=_grad_backward,
+    setup=_save_grad,
 )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops._native import channels_last, native, pointer, register
+from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
 
 __all__ = ["able", "scale_act"]
@@ -32,19 +32,20 @@ def scale_act(
     the leaky relu (1: linear). `impl` is None (the fastest there is), "ref" or "cpu" (float32,
     channels a multiple of the vector length; ValueError otherwise). Differentiable to any order.
     """
-    if impl not in (None, "ref", "cpu"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
-    if impl != "ref" and able(y, scale, noise, b):
+    if able(impl, y, scale, noise, b):
         limit = -1.0 if clamp is None else float(clamp)
         return torch.ops.cuda_ops.scale_act(y, scale, noise, b, slope, gain, limit)
-    if impl == "cpu":
-        raise ValueError("impl='cpu' takes float32 CPU tensors, channels a multiple of 16")
     return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
 
 
-def able(y: Tensor, scale: Tensor | None, noise: Tensor | None, b: Tensor | None) -> bool:
-    """Say whether the CPU kernel takes these."""
-    return native(y, scale, noise, b, channels=y.shape[1])
+def able(impl: str | None, y: Tensor, *tail: Tensor | None) -> bool:
+    """Say whether the kernel runs on these; raises ValueError as `use_kernel`."""
+    takes = "float32 CPU tensors, channels a multiple of 16"
+    whole = y.shape[1] % 8 == 0
+    return use_kernel(
+        impl, y, *tail, takes=takes, cuda=False,
+        cpu=lambda kernels: whole and y.shape[1] % kernels.winograd_lanes() == 0,
+    )  # fmt: skip
 
 
 def _scale_act_ref(
@@ -176,16 +177,14 @@ def _differentiable_grads(
 register(
     "scale_act(Tensor y, Tensor? scale, Tensor? noise, Tensor? b, float slope, float gain, "
     "float clamp) -> Tensor",
-    _scale_act,
-    _fake,
-    _backward,
-    _save,
+    cpu=_scale_act,
+    fake=_fake,
+    backward=_backward,
+    setup=_save,
 )
 register(
     "scale_act_grad(Tensor g, Tensor y, Tensor? scale, Tensor? noise, Tensor? b, float slope, "
     "float gain, float clamp, bool[] mask, bool from_output) -> (Tensor, Tensor, Tensor, Tensor)",
-    _scale_act_grad,
-    _grad_fake,
-    None,
-    None,
+    cpu=_scale_act_grad,
+    fake=_grad_fake,
 )

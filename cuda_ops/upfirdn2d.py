@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops._native import channels_last, native, pointer, register
+from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
 
 __all__ = ["downsample2d", "filter2d", "setup_filter", "upfirdn2d", "upsample2d"]
@@ -54,16 +54,11 @@ def upfirdn2d(
     `impl` is None (the fastest there is), "ref" or "cpu" (float32). Returns
     `[N, C, (H*up + y0 + y1 - fh) // down + 1, ...]`, differentiable to any order in `x`.
     """
-    if impl not in (None, "ref", "cpu"):
-        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu'")
     if x.ndim != 4:
         raise ValueError(f"x has shape {tuple(x.shape)}; upfirdn2d takes [N, C, H, W]")
     f = torch.ones(1) if f is None else f
     up, down, pad = _pair(up), _pair(down), _padding(padding)
-    able = impl != "ref" and native(x, f)
-    if impl == "cpu" and not able:
-        raise ValueError("impl='cpu' takes float32 CPU tensors")
-    if not able:
+    if not use_kernel(impl, x, f, cpu=lambda _: True, cuda=False, takes="float32 CPU tensors"):
         return _upfirdn2d_ref(x, f, up, down, pad, flip_filter=flip_filter, gain=gain)
     f = f if f.ndim == 2 else torch.outer(f, f)
     f = f * gain if flip_filter else f.flip((0, 1)) * gain  # the kernel correlates
@@ -197,10 +192,10 @@ def _backward(ctx, g: Tensor) -> tuple:
 
 register(
     "upfirdn2d(Tensor x, Tensor f, int[] up, int[] down, int[] pad) -> Tensor",
-    _upfirdn2d_cpu,
-    _upfirdn2d_fake,
-    _backward,
-    _save,
+    cpu=_upfirdn2d_cpu,
+    fake=_upfirdn2d_fake,
+    backward=_backward,
+    setup=_save,
 )
 
 
