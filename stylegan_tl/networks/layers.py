@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 

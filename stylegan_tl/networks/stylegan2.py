@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.upfirdn2d import setup_filter, upsample2d
 from stylegan_tl.networks.layers import (
     FIR,

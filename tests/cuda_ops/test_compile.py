@@ -13,7 +13,7 @@ import torch
 
 from cuda_ops import compile as building
 from cuda_ops.compile import cache_dir, cpu_kernels
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv3x3 import conv3x3
 
 ROOT = Path(__file__).parents[2]
 needs_kernels = pytest.mark.skipif(cpu_kernels() is None, reason="kernels are off")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops.compile import cpu_kernels
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 
 needs_kernels = pytest.mark.skipif(cpu_kernels() is None, reason="kernels are off")
