@@ -117,7 +117,11 @@ def register(
     backward: Callable | None = None,
     setup: Callable | None = None,
 ) -> None:
-    """Register an operator: its kernels, its shape propagation and its gradient."""
+    """Register an operator: its kernels, its shape propagation and its gradient.
+
+    In `backward`, `ctx.needs_input_grad` is True only for the gradients that this very call of
+    `torch.autograd` asks for: with `grad(y, x)` the weights cost nothing (see `_asked`).
+    """
     name = schema.split("(")[0]
     library.define(schema)
     library.impl(name, lambda *args: (cuda if emulating() else cpu)(*args), "CPU")
@@ -125,6 +129,48 @@ def register(
         library.impl(name, cuda, "CUDA")
     torch.library.register_fake(f"cuda_ops::{name}", fake, lib=library)
     if backward is not None:
+        save, backward = _only_asked(setup, backward)
         torch.library.register_autograd(
-            f"cuda_ops::{name}", backward, setup_context=setup, lib=library
+            f"cuda_ops::{name}", backward, setup_context=save, lib=library
         )
+
+
+def _only_asked(setup: Callable, backward: Callable) -> tuple[Callable, Callable]:
+    """Let `backward` see in `ctx.needs_input_grad` what is asked for now, not what could be."""
+
+    def save(ctx, inputs, output) -> None:
+        ctx.tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        setup(ctx, inputs, output)
+
+    def run(ctx, *grads):
+        possible = ctx.needs_input_grad
+        try:
+            ctx.needs_input_grad = _asked(ctx)
+            return backward(ctx, *grads)
+        finally:
+            ctx.needs_input_grad = possible  # another backward may ask for more
+
+    return save, run
+
+
+def _asked(ctx) -> tuple[bool, ...]:
+    """Return which inputs' gradients the running backward uses.
+
+    R1 and path length take `grad(y, x)`. Nodes in C++ ask the engine's plan which of their outputs
+    lead to x and leave out the others; Python's nodes are only told what requires grad, so that
+    the gradients of all weights would be computed and dropped. So we ask the same plan.
+    """
+    asked = list(ctx.needs_input_grad)
+    edges = getattr(ctx, "next_functions", ())  # one for each tensor among the inputs
+    if len(edges) == len(ctx.tensors):
+        for i, (node, _) in zip(ctx.tensors, edges, strict=True):
+            asked[i] = asked[i] and _runs(node)
+    return tuple(asked)
+
+
+def _runs(node: torch.autograd.graph.Node | None) -> bool:
+    """Say whether the running backward goes on to `node`; True where that is not known."""
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except (AttributeError, RuntimeError, TypeError):
+        return True  # a leaf that `grad` was asked for raises RuntimeError

@@ -205,7 +205,7 @@ def _conv_backward(ctx, g: Tensor) -> tuple:
     if ctx.linear:
         grads = _linear_grads(ctx, g, *inputs[0:4:2], inputs[3])
     elif torch.is_grad_enabled():
-        grads = _differentiable_grads(ctx, g, inputs)
+        grads = _differentiable_grads(ctx, g, inputs, z)
     else:
         grads = _fast_grads(ctx, g, inputs, z)
     return *grads, None, None, None, None
@@ -217,21 +217,32 @@ def _linear_grads(ctx, g: Tensor, x: Tensor, w: Tensor, taps: Tensor | None) -> 
     if ctx.needs_input_grad[0]:
         grads[0] = _linear(g, w, taps, ctx.by, not ctx.adjoint)
     if ctx.needs_input_grad[2]:
-        fine, coarse = (g, x) if ctx.adjoint else (x, g)
-        grads[2] = torch.ops.cuda_ops.conv_grad(fine, None, coarse, None, taps, ctx.by)
+        grads[2] = _weight_grad(x, g, taps, ctx.by, ctx.adjoint)
     return grads
 
 
-def _differentiable_grads(ctx, g: Tensor, inputs: list) -> list:
-    """Take the gradients through the operators one by one, so that they have gradients too."""
-    need = [i for i in range(7) if ctx.needs_input_grad[i]]
-    views = [t.view_as(t) if i in need else t for i, t in enumerate(inputs)]
-    z = _composed(*views, ctx.by, ctx.adjoint, slope=ctx.slope, gain=ctx.gain)
-    found = torch.autograd.grad(z, [views[i] for i in need], g, create_graph=True)
-    grads = [None] * 7
-    for i, d in zip(need, found, strict=True):
-        grads[i] = d
-    return grads
+def _weight_grad(x: Tensor, dy: Tensor, taps: Tensor | None, by: int, adjoint: bool) -> Tensor:
+    """Return the gradient of the `w [O, I, 3, 3]` that took x to y."""
+    fine, coarse = (dy, x) if adjoint else (x, dy)
+    return torch.ops.cuda_ops.conv_grad(fine, None, coarse, None, taps, by)
+
+
+def _differentiable_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
+    """Take the gradients by operators that have gradients too; only dscale needs a convolution."""
+    x, styles, w, taps, scale, noise, b = inputs
+    need, of = ctx.needs_input_grad, (ctx.by, ctx.adjoint)
+    grads, sx = [None] * 7, x if styles is None else scale_act(x, styles, slope=1)
+    g = torch.ops.cuda_ops.lrelu_grad(g, z, ctx.slope, ctx.gain)
+    gy = g if scale is None else scale_act(g, scale, slope=1)
+    if need[0] or need[1]:
+        dx = _linear(gy, w, taps, ctx.by, not ctx.adjoint)
+        grads[0] = dx if styles is None else scale_act(dx, styles, slope=1)
+        grads[1] = (dx * x).sum((2, 3)) if need[1] else None
+    grads[2] = _weight_grad(sx, gy, taps, *of) if need[2] else None
+    grads[4] = (g * _linear(sx, w, taps, *of)).sum((2, 3)) if need[4] else None
+    grads[5] = g.sum(1, keepdim=True).sum_to_size(noise.shape) if need[5] else None
+    grads[6] = g.sum((0, 2, 3)) if need[6] else None
+    return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
 
 
 def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
@@ -251,6 +262,23 @@ def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
         dw = ops.conv_grad(*pair, taps, ctx.by)
     grads = [dx, dstyles, dw, None, *d_tail]
     return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
+
+
+def _lrelu_grad(g: Tensor, z: Tensor, slope: float, gain: float) -> Tensor:
+    """Return g times the derivative of gain * lrelu, from its output z."""
+    options = (slope, gain, -1.0, [False] * 3, True)
+    return torch.ops.cuda_ops.scale_act_grad(g, z, None, None, None, *options)[0]
+
+
+def _save_lrelu(ctx, inputs, output) -> None:
+    _, z, ctx.slope, ctx.gain = inputs
+    ctx.save_for_backward(z)
+
+
+def _lrelu_backward(ctx, h: Tensor) -> tuple:
+    """Linear in g and piecewise constant in z: the same once more."""
+    (z,) = ctx.saved_tensors
+    return torch.ops.cuda_ops.lrelu_grad(h, z, ctx.slope, ctx.gain), None, None, None
 
 
 def _save_grad(ctx, inputs, output) -> None:
@@ -281,4 +309,11 @@ register(
     fake=_conv_grad_fake,
     backward=_grad_backward,
     setup=_save_grad,
+)
+register(
+    "lrelu_grad(Tensor g, Tensor z, float slope, float gain) -> Tensor",
+    cpu=_lrelu_grad,
+    fake=lambda g, z, slope, gain: torch.empty_like(z, memory_format=torch.channels_last),
+    backward=_lrelu_backward,
+    setup=_save_lrelu,
 )
