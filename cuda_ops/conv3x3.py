@@ -1,10 +1,13 @@
 """The convolution layers of StyleGAN2: 3x3, plain or resampling, with modulation and tail.
 
 `z = gain * lrelu(scale * conv(styles * x, w) + noise + b)`, where `conv` may halve or double the
-size with a FIR filter. On CPU it is Winograd's minimal filtering with all of the layer in one pass:
-F(4x4, 3x3) takes a quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even
-samples takes 81 of 144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times
-as large, about 1e-6 of the result.
+size with a FIR filter. On CUDA, and wherever Winograd does not take the tensors, a layer is a chain
+of this package's operators: modulation, convolution, resampling, tail.
+
+On the CPU it is Winograd's minimal filtering with all of the layer in one pass: F(4x4, 3x3) takes a
+quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even samples takes 81 of
+144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times as large, about 1e-6
+of the result.
 """
 
 from ctypes import c_float, c_int64
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
+from cuda_ops.conv2d import conv2d, conv_transpose2d
 from cuda_ops.scale_act import _scale_act_ref, scale_act
 from cuda_ops.upfirdn2d import upfirdn2d
 
@@ -45,13 +49,17 @@ def conv3x3(
     `up=2` zero-inserts, convolves, filters with the four taps `f` (gain 4); `down=2` filters and
     correlates with stride 2; both are aligned to the centre of the image. `styles` is `[N, I]`,
     `scale` `[N, O]`, `noise` `[N or 1, 1, ...]`, `b` `[O]`; `slope` is that of the leaky relu
-    (1: linear). `impl` is None (the fastest there is), "ref" (native operators) or "cpu" (float32,
-    channels a multiple of the vector length). Differentiable to any order in all tensors but `f`.
+    (1: linear). The result has the layout of `x` on CUDA and is channels_last from Winograd.
+    `impl` is None (the fastest there is), "ref" (native operators), "cpu" (Winograd: float32,
+    channels a multiple of the vector length) or "cuda" (the operators with their CUDA kernels).
+    Differentiable to any order in all tensors but `f`.
     """
     _check(x, w, f, up, down)
     tail = dict(slope=slope, gain=gain, clamp=clamp)
-    if not _use_cpu(x, w, f, down, impl, styles, scale, noise, b):
+    if impl == "ref":
         return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)
+    if impl == "cuda" or not _use_winograd(x, w, f, down, impl, styles, scale, noise, b):
+        return _by_parts(x, w, f, up, down, styles, scale, noise, b, impl=impl, **tail)
     taps = None if f is None else 2 * f if up == 2 else f.flip(0)
     by, adjoint = max(up, down), up == 2
     w = w.transpose(0, 1) if adjoint else w
@@ -88,6 +96,39 @@ def _conv3x3_ref(
     return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
 
 
+def _by_parts(
+    x: Tensor,
+    w: Tensor,
+    f: Tensor | None,
+    up: int,
+    down: int,
+    styles: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    *,
+    impl: str | None,
+    **tail,
+) -> Tensor:
+    """Chain the operators of this package, which take any tensors; `w` in the layout of `x`."""
+    if styles is not None:
+        x = scale_act(x, styles, slope=1, impl=impl)
+    w = (w.transpose(0, 1) if up == 2 else w).contiguous(memory_format=_layout(x))
+    if up == 2:
+        y = conv_transpose2d(x, w, stride=2, impl=impl)
+        y = upfirdn2d(y, f, padding=1, gain=4, impl=impl)
+    elif down == 2:
+        y = conv2d(upfirdn2d(x, f, padding=2, impl=impl), w, stride=2, impl=impl)
+    else:
+        y = conv2d(x, w, padding=1, impl=impl)
+    return scale_act(y, scale, noise, b, impl=impl, **tail)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int) -> None:
     if w.ndim != 4 or w.shape[1:] != (x.shape[1], 3, 3):
         raise ValueError(f"w {tuple(w.shape)} does not fit x {tuple(x.shape)}")
@@ -97,7 +138,7 @@ def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int) -> None:
         raise ValueError("a resampling convolution takes a filter f of four taps")
 
 
-def _use_cpu(
+def _use_winograd(
     x: Tensor, w: Tensor, f: Tensor | None, down: int, impl: str | None, *tail: Tensor | None
 ) -> bool:
     n, _, h, width = x.shape
