@@ -6,8 +6,10 @@ of this package's operators: modulation, convolution, resampling, tail.
 
 On the CPU it is Winograd's minimal filtering with all of the layer in one pass: F(4x4, 3x3) takes a
 quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even samples takes 81 of
-144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times as large, about 1e-6
-of the result.
+144 (Winograd 1980; Lavin & Gray 2016). Its rounding errors, 0.3e-6 to 1.1e-6 of the result, are
+those of the direct sum times 0.8 to 2.0 in values and gradients of x (32 to 128 channels), and
+times 0.2 to 4.1 in gradients of w: most where few tiles are summed and the direct sum errs by
+0.15e-6 only.
 """
 
 from ctypes import c_float, c_int64
