@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from cuda_ops.bias_act import bias_act
+from cuda_ops.conv2d import conv2d, conv_transpose2d
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -165,4 +167,37 @@ def _resampling() -> Iterator[Case]:
     )
 
 
-CASES: tuple[Case, ...] = (*_pointwise(), *_resampling())
+def _convolution() -> Iterator[Case]:
+    yield Case(
+        "conv2d",
+        lambda i, impl: conv2d(i[0], i[1], stride=2, padding=1, groups=2, impl=impl),
+        ((2, 6, 5, 7), (4, 3, 3, 3)),
+        ("cpu", "cuda"),
+    )
+    yield Case(
+        "conv_transpose2d",
+        lambda i, impl: conv_transpose2d(
+            i[0], i[1], stride=2, padding=1, output_padding=1, impl=impl
+        ),
+        ((2, 4, 3, 5), (4, 3, 4, 3)),
+        ("cpu", "cuda"),
+    )
+    for mode, up, down, size in (("plain", 1, 1, 6), ("up", 2, 1, 12), ("down", 1, 2, 3)):
+        yield Case(
+            f"conv3x3 {mode}",
+            lambda i, impl, up=up, down=down: _layer(i, up, down, impl),
+            ((2, 16, 6, 6), (16, 16, 3, 3), (2, 16), (2, 16), (2, 1, size, size), (16,)),
+            ("cpu",),
+        )
+
+
+def _layer(i: list[Tensor], up: int, down: int, impl: str) -> Tensor:
+    """Apply a modulated layer with a filter that shows when it is turned round."""
+    x, w, styles, scale, noise, b = i
+    f = setup_filter([1, 4, 3, 2]).to(x)
+    operands = dict(styles=styles, scale=scale, noise=noise, b=b)
+    options = dict(up=up, down=down, slope=0.2, gain=1.4, impl=impl)
+    return conv3x3(x, w / 12, f, **operands, **options)
+
+
+CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_convolution())

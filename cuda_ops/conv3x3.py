@@ -51,7 +51,8 @@ def conv3x3(
     `up=2` zero-inserts, convolves, filters with the four taps `f` (gain 4); `down=2` filters and
     correlates with stride 2; both are aligned to the centre of the image. `styles` is `[N, I]`,
     `scale` `[N, O]`, `noise` `[N or 1, 1, ...]`, `b` `[O]`; `slope` is that of the leaky relu
-    (1: linear). The result has the layout of `x` on CUDA and is channels_last from Winograd.
+    (1: linear). These and `w` may be in another dtype than `x`, which is the result's. The result
+    has the layout of `x` on CUDA and is channels_last from Winograd.
     `impl` is None (the fastest there is), "ref" (native operators), "cpu" (Winograd: float32,
     channels a multiple of the vector length) or "cuda" (the operators with their CUDA kernels).
     Differentiable to any order in all tensors but `f`.
@@ -88,6 +89,7 @@ def _conv3x3_ref(
 ) -> Tensor:
     if styles is not None:
         x = x * styles.to(x.dtype)[:, :, None, None]
+    w = w.to(x.dtype)
     if up == 2:
         y = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
         y = upfirdn2d(y, f, padding=1, gain=4, impl="ref")
@@ -112,10 +114,11 @@ def _by_parts(
     impl: str | None,
     **tail,
 ) -> Tensor:
-    """Chain the operators of this package, which take any tensors; `w` in the layout of `x`."""
+    """Chain the operators of this package, which take any tensors; `w` comes to be as `x` is."""
     if styles is not None:
         x = scale_act(x, styles, slope=1, impl=impl)
-    w = (w.transpose(0, 1) if up == 2 else w).contiguous(memory_format=_layout(x))
+    w = w.transpose(0, 1) if up == 2 else w
+    w = w.to(x.dtype, memory_format=_layout(x)).contiguous(memory_format=_layout(x))
     if up == 2:
         y = conv_transpose2d(x, w, stride=2, impl=impl)
         y = upfirdn2d(y, f, padding=1, gain=4, impl=impl)

@@ -101,13 +101,14 @@ class Conv2d(nn.Module):
         """Map `[N, C_in, H, W]` to `[N, C_out, H / down, W / down]` in the dtype of `x`."""
         linear = self.act == "linear"
         weight_gain = self.weight_gain * (gain if linear else 1)  # no bias where linear
-        weight = (self.weight * weight_gain).to(x.dtype)
+        weight = self.weight * weight_gain
         tail = dict(b=self.bias, slope=1.0 if linear else 0.2, gain=1.0 if linear else gain * SQRT2)
         tail["clamp"] = None if clamp is None or linear else clamp * gain
         if weight.shape[2] == 3:
             return conv3x3(x, weight, self.fir, down=self.down, **tail)
         x = downsample2d(x, self.fir) if self.down == 2 else x
-        return conv2d(x, weight) if linear else scale_act(conv2d(x, weight), **tail)
+        y = conv2d(x, weight.to(x.dtype))
+        return y if linear else scale_act(y, **tail)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class SynthesisLayer(nn.Module):
         styles = self.affine(w)
         return conv3x3(
             x,
-            self.weight.to(x.dtype),
+            self.weight,
             self.fir,
             up=self.up,
             styles=styles,
