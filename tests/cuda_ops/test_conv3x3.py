@@ -160,6 +160,49 @@ def test_derivatives_of_the_whole_layer(mode: str, batch: int, clamp: float | No
         _compare(kernel, literal, tensors)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_chain_is_right_to_the_second_order(mode: str) -> None:
+    (up, down), f = MODES[mode], torch.tensor(TAPS).double()
+
+    def layer(x, w, styles, scale, noise, b) -> Tensor:
+        more = dict(styles=styles, scale=scale, noise=noise, b=b, slope=0.2, gain=1.4)
+        return conv3x3(x, w, f, up=up, down=down, **more)
+
+    size = 4 * up // down
+    shapes = ((2, 3, 4, 4), (2, 3, 3, 3), (2, 3), (2, 2), (1, 1, size, size), (2,))
+    tensors = [_draw(*s, seed=i).requires_grad_() for i, s in enumerate(shapes)]
+    assert torch.autograd.gradcheck(layer, tensors)
+    assert torch.autograd.gradgradcheck(layer, tensors)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_the_chain_keeps_layout_and_dtype(mode: str, layout: torch.memory_format) -> None:
+    (up, down), f = MODES[mode], torch.tensor(TAPS)
+    x = _draw(2, 16, 8, 8).bfloat16().contiguous(memory_format=layout)
+    w, styles, b = (_draw(*s, seed=1).float() for s in ((32, 16, 3, 3), (2, 16), (32,)))
+    y = conv3x3(x, w, f, up=up, down=down, styles=styles, b=b, slope=0.2)
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=layout)
+
+
+@needs_kernels
+@pytest.mark.parametrize("by", [1, 2])
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_registration(by: int, adjoint: bool) -> None:
+    ops, taps = torch.ops.cuda_ops, torch.tensor(TAPS)
+    x, w = _draw(1, 16, 8, 8).float(), _draw(16, 16, 3, 3, seed=1).float() / 12
+    operands = [_draw(*s, seed=2).float().requires_grad_() for s in ((1, 16), (1, 16), (16,))]
+    styles, scale, b = operands
+    x, w = x.requires_grad_(), w.requires_grad_()
+    options = dict(rtol=1e-3, atol=1e-3)
+    given = (x, styles, w, taps, scale, None, b, by, adjoint, 0.2, 1.4)
+    torch.library.opcheck(ops.conv_act.default, given, **options)
+    fine, coarse = x, _draw(1, 16, 8 // by, 8 // by, seed=3).float().requires_grad_()
+    torch.library.opcheck(ops.conv_grad.default, (fine, None, coarse, None, taps, by), **options)
+    torch.library.opcheck(ops.lrelu_grad.default, (x, fine.detach(), 0.2, 1.4), **options)
+
+
 @needs_kernels
 @pytest.mark.parametrize("clamp", [None, 0.7])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
