@@ -1,5 +1,5 @@
 // The tail of a convolution as an operation of its own, its gradients and theirs, each in one pass.
-// Channels-last [n, p, c] throughout; clamp < 0: none.
+// Channels-last [n, p, c] throughout, c at least VL; clamp < 0: none.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -20,6 +20,18 @@ struct Slopes {
   }
 };
 
+// Calls f(first, once) for vectors that cover all channels. The last may overlap the one before it:
+// then once(v) is zero in the channels already seen, for sums.
+template <class F>
+void each_vector(int64_t channels, F f) {
+  const int64_t whole = channels / VL * VL;
+  for (int64_t c = 0; c < whole; c += VL) f(c, [](vec v) { return v; });
+  if (whole == channels) return;
+  vec fresh = {};
+  for (int64_t l = whole + VL - channels; l < VL; l++) fresh[l] = 1;
+  f(channels - VL, [fresh](vec v) { return v * fresh; });
+}
+
 }  // namespace
 
 extern "C" {
@@ -32,10 +44,10 @@ void scale_act_cpu(const float* y, const float* scale, const float* noise, const
   const vec top = splat(clamp), bottom = splat(-clamp);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < n * p; i++)
-    each_vector(c, [&, i](int64_t k, auto lanes) {
-      vec v = tail(lanes.get(y + i * c + k), i / p, i % p, k, lanes);
+    each_vector(c, [&, i](int64_t k, auto) {
+      vec v = tail(load(y + i * c + k), i / p, i % p, k);
       if (clamp >= 0) v = choose(v - top, top, choose(bottom - v, bottom, v));
-      lanes.put(z + i * c + k, v);
+      store(z + i * c + k, v);
     });
 }
 
@@ -56,19 +68,19 @@ void scale_act_grad_cpu(const float* dz, const float* y, const float* scale, con
     float *sum_scale = sums.data(), *sum_bias = sum_scale + c;
     for (int64_t q = first; q < last; q++) {
       vec total = {};
-      each_vector(c, [&, s, q](int64_t k, auto lanes) {
+      each_vector(c, [&, s, q](int64_t k, auto once) {
         const int64_t at = (s * p + q) * c + k;
-        const vec saved = lanes.get(y + at);
-        const vec v = from_output ? saved : tail.linear(saved, s, q, k, lanes);
-        vec g = lanes.get(dz + at) * slopes(v);
-        if (dnoise) total += g;
-        if (dbias) lanes.put(sum_bias + k, lanes.get(sum_bias + k) + g);
+        const vec saved = load(y + at);
+        const vec v = from_output ? saved : tail.linear(saved, s, q, k);
+        vec g = load(dz + at) * slopes(v);
+        if (dnoise) total += once(g);
+        if (dbias) store(sum_bias + k, load(sum_bias + k) + once(g));
         if (dscale) {
-          const vec raw = from_output ? tail.inverse(saved, s, q, k, lanes) : saved;
-          lanes.put(sum_scale + k, lanes.get(sum_scale + k) + g * raw);
+          const vec raw = from_output ? tail.inverse(saved, s, q, k) : saved;
+          store(sum_scale + k, load(sum_scale + k) + once(g * raw));
         }
-        if (scale) g *= lanes.get(scale + s * c + k);
-        lanes.put(dy + at, g);
+        if (scale) g *= load(scale + s * c + k);
+        store(dy + at, g);
       });
       if (dnoise) {
         float sum = 0;
@@ -97,25 +109,24 @@ void scale_act_second_cpu(const float* hy, const float* hs, const float* hn, con
     const int64_t last = (part % parts + 1) * p / parts;
     std::vector<float> sum(c);
     for (int64_t q = first; q < last; q++)
-      each_vector(c, [&, s, q](int64_t k, auto lanes) {
+      each_vector(c, [&, s, q](int64_t k, auto once) {
         const int64_t at = (s * p + q) * c + k;
-        const vec saved = lanes.get(y + at);
-        const vec m = slopes(from_output ? saved : tail.linear(saved, s, q, k, lanes));
+        const vec saved = load(y + at);
+        const vec m = slopes(from_output ? saved : tail.linear(saved, s, q, k));
         vec t = {};
         if (hy) {
-          t = lanes.get(hy + at);
-          if (gscale)
-            lanes.put(&sum[k], lanes.get(&sum[k]) + t * lanes.get(g + at) * m);
-          if (scale) t *= lanes.get(scale + s * c + k);
+          t = load(hy + at);
+          if (gscale) store(&sum[k], load(&sum[k]) + once(t * load(g + at) * m));
+          if (scale) t *= load(scale + s * c + k);
         }
         if (hn) t += hn[s * noise_stride + q];
-        if (hb) t += lanes.get(hb + k);
+        if (hb) t += load(hb + k);
         if (hs) {
-          const vec h = lanes.get(hs + s * c + k);
+          const vec h = load(hs + s * c + k);
           t += h * saved;
-          if (gy) lanes.put(gy + at, h * lanes.get(g + at) * m);
+          if (gy) store(gy + at, h * load(g + at) * m);
         }
-        lanes.put(dg + at, t * m);
+        store(dg + at, t * m);
       });
     if (gscale) std::copy_n(sum.data(), c, gscale + part * c);
   }
