@@ -78,9 +78,7 @@ def holds(error: Errors) -> bool:
     return error.kernel <= 2 * error.reference + error.floor
 
 
-def _inputs(
-    case: Case, dtype: torch.dtype, layout: str, device: str, seed: int
-) -> list[Tensor]:
+def _inputs(case: Case, dtype: torch.dtype, layout: str, device: str, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     draw = [torch.randn(s, generator=generator, dtype=torch.float64) for s in case.shapes]
     return [_laid_out(x.to(device, dtype), layout) for x in draw]
@@ -139,22 +137,32 @@ def _poisoned() -> Iterator[None]:
 
 
 def _pointwise() -> Iterator[Case]:
+    both, noisy = ("cpu", "cuda"), dict(gain=1.4)
     for act in ("linear", "relu", "lrelu"):
         for clamp in (None, 0.7):
-            yield Case(
-                f"bias_act {act} clamp={clamp}",
-                lambda i, impl, act=act, clamp=clamp: bias_act(
-                    i[0], i[1], act=act, clamp=clamp, impl=impl
-                ),
-                ((2, 16, 5, 7), (16,)),
-                ("cpu",),
-            )
-    yield Case(
-        "scale_act",
-        lambda i, impl: scale_act(i[0], i[1], i[2], i[3], gain=1.4, impl=impl),
-        ((2, 16, 5, 7), (2, 16), (2, 1, 5, 7), (16,)),
-        ("cpu",),
-    )
+            yield _bias_act(((2, 16, 5, 7), (16,)), both, act=act, clamp=clamp)
+    for act in ("tanh", "sigmoid", "elu", "selu", "softplus", "swish"):
+        yield _bias_act(((2, 3, 5, 7), (3,)), act=act, gain=1.3)
+    yield _bias_act(((2, 8, 4, 4), (8,)), act="swish", clamp=0.7)
+    yield _bias_act(((19, 24), (24,)), act="lrelu")
+    yield _bias_act(((3, 5, 8), (3,)), act="lrelu", dim=0)
+    yield _scale_act("", ((2, 16, 5, 7), (2, 16), (2, 1, 5, 7), (16,)), both, **noisy)
+    yield _scale_act("clamped", ((2, 24, 4, 4), (2, 24), (2, 1, 4, 4), (24,)), clamp=0.9)
+    yield _scale_act("shared noise", ((2, 33, 4, 6), (2, 33), (1, 1, 4, 6), (33,)), both, **noisy)
+    yield _scale_act("one pixel", ((3, 8, 1, 1), (3, 8), (3, 1, 1, 1), (8,)), **noisy)
+
+
+def _bias_act(shapes: tuple, kernels: tuple[str, ...] = ("cuda",), **options) -> Case:
+    name = " ".join(f"{k}={v}" for k, v in options.items() if v is not None)
+    call = lambda i, impl: bias_act(*i, impl=impl, **options)  # noqa: E731
+    return Case(f"bias_act {name} {list(shapes[0])}", call, shapes, kernels)
+
+
+def _scale_act(
+    name: str, shapes: tuple, kernels: tuple[str, ...] = ("cuda",), **options: float
+) -> Case:
+    call = lambda i, impl: scale_act(*i, impl=impl, **options)  # noqa: E731
+    return Case(f"scale_act {name}".strip(), call, shapes, kernels)
 
 
 def _resampling() -> Iterator[Case]:
