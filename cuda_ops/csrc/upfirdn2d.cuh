@@ -1,0 +1,306 @@
+// upfirdn2d: y[o] = sum_k f[k] u[o * down + k - pad], u[i * up] = x[i] and zero between, per axis.
+//
+// Four kernels. `planes` (NCHW) and `pixels` (channels_last) are for factors of 2 and up to 8
+// separable taps: a thread filters the rows that it reads in registers, 16 bytes at a time, and
+// walks down a strip. `tile` (NCHW, separable) goes through shared memory; `gather` takes all else.
+// Offsets of planes and rows are 64-bit, computed once per thread; within a row they are 32-bit.
+#pragma once
+#include "device.cuh"
+
+namespace fir {
+
+constexpr int BY_VALUE = 160;  // taps that travel as kernel arguments
+constexpr int THREADS = 128;
+
+enum Mode { SAME, UP, DOWN };  // factor 1, up 2, down 2, in both axes
+
+// The taps, in the arguments (no copy, no synchronisation, any stream) or in device memory.
+template <class M>
+struct Filter {
+  M value[BY_VALUE];  // fx then fy; or the rows of a 2-D filter
+  const M *x, *y;     // or these, if not null
+  int fw, fh;
+  bool separable, flip;
+  M gain;
+};
+
+struct Size {
+  int n, c, h, w, oh, ow, ux, uy, dx, dy, px, py;
+};
+
+// The k-th tap of the correlation in x (with the gain), in y, and of a 2-D filter.
+template <class M>
+__device__ __forceinline__ M tap_x(const Filter<M>& f, int k) {
+  if (k < 0 || k >= f.fw) return 0;
+  const int i = f.flip ? k : f.fw - 1 - k;
+  return f.gain * (f.x ? f.x[i] : f.value[i]);
+}
+template <class M>
+__device__ __forceinline__ M tap_y(const Filter<M>& f, int k) {
+  if (k < 0 || k >= f.fh) return 0;
+  const int i = f.flip ? k : f.fh - 1 - k;
+  return f.y ? f.y[i] : f.value[f.fw + i];
+}
+template <class M>
+__device__ __forceinline__ M tap_xy(const Filter<M>& f, int ky, int kx) {
+  const int all = f.fw * f.fh, i = f.flip ? ky * f.fw + kx : all - 1 - (ky * f.fw + kx);
+  return f.gain * (f.x ? f.x[i] : f.value[i]);
+}
+
+// -- factor 2, up to K taps -----------------------------------------------------------------------
+
+// A window of input samples per output sample; with up = 2 per pair of them (the two phases).
+template <int MODE, int K>
+struct Window {
+  static constexpr int PHASES = MODE == UP ? 2 : 1, STEP = MODE == DOWN ? 2 : 1;
+  static constexpr int N = MODE == UP ? K / 2 + 1 : K;  // samples of a window that starts anywhere
+  static constexpr int HALO = MODE == UP ? K / 4 : MODE == DOWN ? K / 2 - 1 : K / 2;
+  static constexpr int X = MODE == DOWN ? 2 * HALO + 2 : 2 * HALO + 1;  // of one within the halo
+};
+
+// Where the window of output 0 starts.
+template <int MODE>
+__host__ __device__ __forceinline__ int window_start(int pad) {
+  return MODE == UP ? -(pad >= 0 ? pad / 2 : -((1 - pad) / 2)) : -pad;
+}
+
+// Sample j of the window that starts at `start` meets tap k = up * (start + j) - phase + pad.
+template <int MODE>
+__device__ __forceinline__ int window_tap(int start, int phase, int j, int pad) {
+  return (MODE == UP ? 2 : 1) * (start + j) - phase + pad;
+}
+
+// Weights of the windows into shared memory: x for NX samples from `x0`, y for NY from `y0`.
+template <int MODE, int NX, int NY, class M>
+__device__ __forceinline__ void weigh(const Filter<M>& f, int x0, int y0, int px, int py, M* cx,
+                                      M* cy) {
+  constexpr int PHASES = MODE == UP ? 2 : 1;
+  for (int i = threadIdx.x; i < PHASES * NX; i += THREADS)
+    cx[i] = tap_x(f, window_tap<MODE>(x0, i / NX, i % NX, px));
+  for (int i = threadIdx.x; i < PHASES * NY; i += THREADS)
+    cy[i] = tap_y(f, window_tap<MODE>(y0, i / NY, i % NY, py));
+  __syncthreads();
+}
+
+// Filters down a strip: `row(r, h)` gives input row r filtered in x, `emit(o, v)` takes output
+// row o of the strip, which has S windows.
+template <int MODE, int N, int S, int W, class M, class Row, class Emit>
+__device__ __forceinline__ void walk(const M* weights, Row row, Emit emit) {
+  constexpr int PHASES = MODE == UP ? 2 : 1, STEP = MODE == DOWN ? 2 : 1;
+  constexpr int ROWS = (S - 1) * STEP + N;
+  M cy[PHASES * N], h[ROWS][W];
+#pragma unroll
+  for (int i = 0; i < PHASES * N; i++) cy[i] = weights[i];
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    row(r, h[r]);
+    if (r < N - 1 || (r - N + 1) % STEP) continue;
+#pragma unroll
+    for (int phase = 0; phase < PHASES; phase++) {
+      M v[W] = {};
+#pragma unroll
+      for (int j = 0; j < N; j++)
+#pragma unroll
+        for (int i = 0; i < W; i++) v[i] += cy[phase * N + j] * h[r - N + 1 + j][i];
+      emit((r - N + 1) / STEP * PHASES + phase, v);
+    }
+  }
+}
+
+template <class T, int N, class M>
+__device__ __forceinline__ void put(T* to, const M* v) {
+  Pack<T, N> out;
+#pragma unroll
+  for (int i = 0; i < N; i++) out.at[i] = narrow<T>(v[i]);
+  *reinterpret_cast<Pack<T, N>*>(to) = out;
+}
+
+// NCHW: a thread takes one pack of columns (16 bytes on the larger side) with its halo.
+template <class T, int MODE>
+struct Columns {
+  static constexpr int FULL = 16 / sizeof(T);
+  static constexpr int IN = MODE == UP ? FULL / 2 : FULL, OUT = MODE == DOWN ? FULL / 2 : FULL;
+};
+
+template <class T, int MODE, int K, int S>
+__global__ void __launch_bounds__(THREADS)
+planes(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
+       Size s, int y0, int packs, int strips, int total) {
+  using M = math_t<T>;
+  using Win = Window<MODE, K>;
+  constexpr int IN = Columns<T, MODE>::IN, OUT = Columns<T, MODE>::OUT, H = Win::HALO;
+  constexpr int N = Win::N, X = Win::X;
+  __shared__ M sx[Win::PHASES * X], sy[Win::PHASES * N];
+  weigh<MODE, X, N>(f, -H, y0, s.px, s.py, sx, sy);
+  const int id = blockIdx.x * THREADS + threadIdx.x;
+  if (id >= total) return;
+  const int line = id / packs, col = (id - line * packs) * IN, strip = line % strips;
+  const int64_t plane = line / strips;
+  x += plane * s.h * s.w;
+  y += plane * s.oh * s.ow + id % packs * OUT;
+  M cx[Win::PHASES * X];
+#pragma unroll
+  for (int i = 0; i < Win::PHASES * X; i++) cx[i] = sx[i];
+  const auto row = [&](int r, M* h) {
+    const int at = strip * S * Win::STEP + y0 + r;
+    const bool inside = unsigned(at) < unsigned(s.h);
+    const T* from = x + int64_t(at) * s.w;
+    Pack<T, IN> own{};
+    if (inside && col < s.w) own = *reinterpret_cast<const Pack<T, IN>*>(from + col);
+    M v[IN + 2 * H];
+#pragma unroll
+    for (int i = 0; i < IN; i++) v[H + i] = widen(own.at[i]);
+#pragma unroll
+    for (int i = 0; i < H; i++) {
+      const int left = col - H + i, right = col + IN + i;
+      v[i] = inside && unsigned(left) < unsigned(s.w) ? widen(from[left]) : M(0);
+      v[H + IN + i] = inside && right < s.w ? widen(from[right]) : M(0);
+    }
+#pragma unroll
+    for (int o = 0; o < OUT; o++) {
+      const int phase = o % Win::PHASES, first = o / Win::PHASES * Win::STEP;
+      h[o] = 0;
+#pragma unroll
+      for (int j = 0; j < X; j++) h[o] += cx[phase * X + j] * v[first + j];
+    }
+  };
+  const auto emit = [&](int o, const M* v) {
+    const int at = strip * S * Win::PHASES + o;
+    if (at < s.oh) put<T, OUT>(y + int64_t(at) * s.ow, v);
+  };
+  walk<MODE, N, S, OUT>(sy, row, emit);
+}
+
+// Channels last: a thread takes 16 bytes of channels of one window's column.
+template <class T, int MODE, int K, int S>
+__global__ void __launch_bounds__(THREADS)
+pixels(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
+       Size s, int x0, int y0, int cols, int strips, int total) {
+  using M = math_t<T>;
+  using Win = Window<MODE, K>;
+  constexpr int V = 16 / sizeof(T), N = Win::N, PHASES = Win::PHASES;
+  __shared__ M sx[PHASES * N], sy[PHASES * N];
+  weigh<MODE, N, N>(f, x0, y0, s.px, s.py, sx, sy);
+  const int id = blockIdx.x * THREADS + threadIdx.x;
+  if (id >= total) return;
+  const int packs = s.c / V, pixel = id / packs, channel = (id - pixel * packs) * V;
+  const int line = pixel / cols, col = pixel - line * cols, strip = line % strips;
+  const int64_t image = line / strips;
+  x += image * s.h * s.w * s.c + channel;
+  y += image * s.oh * s.ow * s.c + channel;
+  M cx[PHASES * N];
+#pragma unroll
+  for (int i = 0; i < PHASES * N; i++) cx[i] = sx[i];
+  const auto row = [&](int r, M* h) {
+    const int at = strip * S * Win::STEP + y0 + r;
+#pragma unroll
+    for (int i = 0; i < PHASES * V; i++) h[i] = 0;
+    if (unsigned(at) >= unsigned(s.h)) return;
+    const T* from = x + int64_t(at) * s.w * s.c;
+    Pack<T, V> in[N];
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+      const int left = col * Win::STEP + x0 + j;
+      in[j] = Pack<T, V>{};
+      if (unsigned(left) < unsigned(s.w))
+        in[j] = *reinterpret_cast<const Pack<T, V>*>(from + int64_t(left) * s.c);
+    }
+#pragma unroll
+    for (int j = 0; j < N; j++)
+#pragma unroll
+      for (int i = 0; i < V; i++)
+#pragma unroll
+        for (int phase = 0; phase < PHASES; phase++)
+          h[phase * V + i] += cx[phase * N + j] * widen(in[j].at[i]);
+  };
+  const auto emit = [&](int o, const M* v) {
+    const int at = strip * S * PHASES + o;
+    if (at >= s.oh) return;
+#pragma unroll
+    for (int phase = 0; phase < PHASES; phase++) {
+      const int column = col * PHASES + phase;
+      if (column < s.ow) put<T, V>(y + (int64_t(at) * s.ow + column) * s.c, v + phase * V);
+    }
+  };
+  walk<MODE, N, S, PHASES * V>(sy, row, emit);
+}
+
+// -- any factors ----------------------------------------------------------------------------------
+
+// The first tap that meets a sample, and which sample: output o starts at o * down - pad.
+struct Meeting {
+  int tap, from;
+  __device__ __forceinline__ Meeting(int start, int up) {
+    tap = start > 0 ? (up - start % up) % up : -start % up;
+    from = (start + tap) / up;  // exact
+  }
+};
+
+// NCHW, separable: tile of the input in shared memory, filtered in x, then in y.
+template <class T>
+__global__ void __launch_bounds__(THREADS)
+tile(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
+     Size s, int th, int tw, int ih, int iw) {
+  using M = math_t<T>;
+  DYNAMIC_SHARED(M, memory);
+  M *fx = memory, *fy = fx + f.fw, *in = fy + f.fh, *mid = in + ih * iw;
+  const int across = (s.ow + tw - 1) / tw, down = (s.oh + th - 1) / th;
+  const int ox = int(blockIdx.x % across) * tw, oy = int(blockIdx.x / across % down) * th;
+  const int64_t plane = blockIdx.x / across / down;
+  const int left = Meeting(ox * s.dx - s.px, s.ux).from;
+  const int top = Meeting(oy * s.dy - s.py, s.uy).from;
+  x += plane * s.h * s.w;
+  for (int i = threadIdx.x; i < f.fw; i += THREADS) fx[i] = tap_x(f, i);
+  for (int i = threadIdx.x; i < f.fh; i += THREADS) fy[i] = tap_y(f, i);
+  for (int i = threadIdx.x; i < ih * iw; i += THREADS) {
+    const int r = i / iw + top, c = i % iw + left;
+    const bool inside = unsigned(r) < unsigned(s.h) && unsigned(c) < unsigned(s.w);
+    in[i] = inside ? widen(x[int64_t(r) * s.w + c]) : M(0);
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < ih * tw; i += THREADS) {
+    const Meeting m((ox + i % tw) * s.dx - s.px, s.ux);
+    const M* from = in + i / tw * iw + m.from - left;
+    M sum = 0;
+    for (int k = m.tap; k < f.fw; k += s.ux) sum += fx[k] * *from++;
+    mid[i] = sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < th * tw; i += THREADS) {
+    const int r = oy + i / tw, c = ox + i % tw;
+    if (r >= s.oh || c >= s.ow) continue;
+    const Meeting m(r * s.dy - s.py, s.uy);
+    const M* from = mid + (m.from - top) * tw + i % tw;
+    M sum = 0;
+    for (int k = m.tap; k < f.fh; k += s.uy, from += tw) sum += fy[k] * *from;
+    y[(plane * s.oh + r) * s.ow + c] = narrow<T>(sum);
+  }
+}
+
+// Any layout and filter: a thread sums one output; `chunks` blocks share a row of `length`.
+template <class T>
+__global__ void __launch_bounds__(THREADS)
+gather(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
+       Size s, bool channels_last, int chunks, int length) {
+  using M = math_t<T>;
+  const int i = int(blockIdx.x % chunks) * blockDim.x + threadIdx.x;
+  const unsigned line = blockIdx.x / chunks;
+  if (i >= length) return;
+  const int inner = channels_last ? s.c : 1, ox = i / inner, oy = int(line % s.oh);
+  x += int64_t(line / s.oh) * s.h * s.w * inner + i % inner;
+  const Meeting mx(ox * s.dx - s.px, s.ux), my(oy * s.dy - s.py, s.uy);
+  M sum = 0;
+  for (int ky = my.tap, r = my.from; ky < f.fh; ky += s.uy, r++) {
+    if (unsigned(r) >= unsigned(s.h)) continue;
+    const T* from = x + int64_t(r) * s.w * inner;
+    M part = 0;
+    for (int kx = mx.tap, c = mx.from; kx < f.fw; kx += s.ux, c++)
+      if (unsigned(c) < unsigned(s.w))
+        part += (f.separable ? tap_x(f, kx) : tap_xy(f, ky, kx)) *
+                widen(from[int64_t(c) * inner]);
+    sum += f.separable ? tap_y(f, ky) * part : part;
+  }
+  y[int64_t(line) * length + i] = narrow<T>(sum);
+}
+
+}  // namespace fir
