@@ -197,21 +197,24 @@ pixels(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filte
     for (int i = 0; i < PHASES * V; i++) h[i] = 0;
     if (unsigned(at) >= unsigned(s.h)) return;
     const T* from = x + int64_t(at) * s.w * s.c;
-    Pack<T, V> in[N];
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-      const int left = col * Win::STEP + x0 + j;
-      in[j] = Pack<T, V>{};
-      if (unsigned(left) < unsigned(s.w))
-        in[j] = *reinterpret_cast<const Pack<T, V>*>(from + int64_t(left) * s.c);
+    for (int first = 0; first < N; first += 4) {  // so many packs in flight
+      Pack<T, V> in[4];
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        const int left = col * Win::STEP + x0 + first + j;
+        in[j] = Pack<T, V>{};
+        if (first + j < N && unsigned(left) < unsigned(s.w))
+          in[j] = *reinterpret_cast<const Pack<T, V>*>(from + int64_t(left) * s.c);
+      }
+#pragma unroll
+      for (int j = 0; j < 4 && first + j < N; j++)
+#pragma unroll
+        for (int i = 0; i < V; i++)
+#pragma unroll
+          for (int phase = 0; phase < PHASES; phase++)
+            h[phase * V + i] += cx[phase * N + first + j] * widen(in[j].at[i]);
     }
-#pragma unroll
-    for (int j = 0; j < N; j++)
-#pragma unroll
-      for (int i = 0; i < V; i++)
-#pragma unroll
-        for (int phase = 0; phase < PHASES; phase++)
-          h[phase * V + i] += cx[phase * N + j] * widen(in[j].at[i]);
   };
   const auto emit = [&](int o, const M* v) {
     const int at = strip * S * PHASES + o;
