@@ -32,9 +32,9 @@ bool launch_planes(const T* x, T* y, const Filter<math_t<T>>& f, const Size& s, 
   const int packs = s.ow / OUT, rows = S * Window<MODE, K>::PHASES;
   const int strips = int(ceil_div(s.oh, rows));
   const int64_t total = int64_t(s.n) * s.c * strips * packs;
-  if (total > BLOCKS - THREADS) return false;
+  if (total > BLOCKS - THREADS || s.w > BLOCKS / 32 || s.ow > BLOCKS / 32) return false;
   LAUNCH((planes<T, MODE, K, S>), dim3(unsigned(ceil_div(total, THREADS))), dim3(THREADS), 0,
-         stream, x, y, f, s, window_start<MODE>(s.py), packs, strips, int(total));
+         stream, x, y, f, s, window_start<MODE>(s.py), unsigned(packs), unsigned(strips), unsigned(total));
   return true;
 }
 
@@ -45,10 +45,10 @@ bool launch_pixels(const T* x, T* y, const Filter<math_t<T>>& f, const Size& s, 
   if (s.c % V || !aligned(x) || !aligned(y)) return false;
   const int cols = int(ceil_div(s.ow, PHASES)), strips = int(ceil_div(s.oh, S * PHASES));
   const int64_t total = int64_t(s.n) * strips * cols * (s.c / V);
-  if (total > BLOCKS - THREADS) return false;
+  if (total > BLOCKS - THREADS || s.c > BLOCKS / 32) return false;
   LAUNCH((pixels<T, MODE, K, S>), dim3(unsigned(ceil_div(total, THREADS))), dim3(THREADS), 0,
-         stream, x, y, f, s, window_start<MODE>(s.px), window_start<MODE>(s.py), cols, strips,
-         int(total));
+         stream, x, y, f, s, window_start<MODE>(s.px), window_start<MODE>(s.py),
+         unsigned(cols), unsigned(strips), unsigned(total));
   return true;
 }
 

@@ -5,6 +5,9 @@
 // walks down a strip. `tile` (NCHW, separable) goes through shared memory; `gather` takes all else.
 // Offsets of planes and rows are 64-bit, computed once per thread; within a row they are 32-bit.
 #pragma once
+#include <cstring>
+#include <type_traits>
+
 #include "device.cuh"
 
 namespace fir {
@@ -107,12 +110,35 @@ __device__ __forceinline__ void walk(const M* weights, Row row, Emit emit) {
   }
 }
 
+// N elements as they lie in memory; zero until read. Whole words, so that a read that does not
+// happen costs one instruction a word.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Words {
+  unsigned at[sizeof(T) * N / 4];
+};
+
 template <class T, int N, class M>
-__device__ __forceinline__ void put(T* to, const M* v) {
+__device__ __forceinline__ void widen_words(const Words<T, N>& in, M* v) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {  // the upper half of a float
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const unsigned bits = i % 2 ? in.at[i / 2] & 0xffff0000u : in.at[i / 2] << 16;
+      memcpy(v + i, &bits, 4);
+    }
+  } else {
+    Pack<T, N> pack;
+    memcpy(&pack, &in, sizeof(pack));
+#pragma unroll
+    for (int i = 0; i < N; i++) v[i] = widen(pack.at[i]);
+  }
+}
+
+template <class T, int N, class M>
+__device__ __forceinline__ void put(T* to, const M* v, bool wanted) {
   Pack<T, N> out;
 #pragma unroll
   for (int i = 0; i < N; i++) out.at[i] = narrow<T>(v[i]);
-  *reinterpret_cast<Pack<T, N>*>(to) = out;
+  if (wanted) *reinterpret_cast<Pack<T, N>*>(to) = out;
 }
 
 // NCHW: a thread takes one pack of columns (16 bytes on the larger side) with its halo.
@@ -125,37 +151,36 @@ struct Columns {
 template <class T, int MODE, int K, int S>
 __global__ void __launch_bounds__(THREADS)
 planes(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
-       Size s, int y0, int packs, int strips, int total) {
+       Size s, int y0, unsigned packs, unsigned strips, unsigned total) {
   using M = math_t<T>;
   using Win = Window<MODE, K>;
   constexpr int IN = Columns<T, MODE>::IN, OUT = Columns<T, MODE>::OUT, H = Win::HALO;
   constexpr int N = Win::N, X = Win::X;
   __shared__ M sx[Win::PHASES * X], sy[Win::PHASES * N];
   weigh<MODE, X, N>(f, -H, y0, s.px, s.py, sx, sy);
-  const int id = blockIdx.x * THREADS + threadIdx.x;
+  const unsigned id = blockIdx.x * THREADS + threadIdx.x;
   if (id >= total) return;
-  const int line = id / packs, col = (id - line * packs) * IN, strip = line % strips;
+  const unsigned line = id / packs, pack = id - line * packs;
   const int64_t plane = line / strips;
-  x += plane * s.h * s.w;
-  y += plane * s.oh * s.ow + id % packs * OUT;
+  const int strip = int(line - unsigned(plane) * strips), col = int(pack) * IN;
+  const int top = strip * S * Win::STEP + y0, out_top = strip * S * Win::PHASES;
+  x += (plane * s.h + top) * s.w + col;
+  y += (plane * s.oh + out_top) * s.ow + int(pack) * OUT;
   M cx[Win::PHASES * X];
 #pragma unroll
   for (int i = 0; i < Win::PHASES * X; i++) cx[i] = sx[i];
   const auto row = [&](int r, M* h) {
-    const int at = strip * S * Win::STEP + y0 + r;
-    const bool inside = unsigned(at) < unsigned(s.h);
-    const T* from = x + int64_t(at) * s.w;
-    Pack<T, IN> own{};
-    if (inside && col < s.w) own = *reinterpret_cast<const Pack<T, IN>*>(from + col);
-    M v[IN + 2 * H];
-#pragma unroll
-    for (int i = 0; i < IN; i++) v[H + i] = widen(own.at[i]);
+    const bool inside = unsigned(top + r) < unsigned(s.h);
+    const T* from = x + r * s.w;
+    Words<T, IN> own{};
+    if (inside && col < s.w) own = *reinterpret_cast<const Words<T, IN>*>(from);
+    M v[IN + 2 * H] = {};
 #pragma unroll
     for (int i = 0; i < H; i++) {
-      const int left = col - H + i, right = col + IN + i;
-      v[i] = inside && unsigned(left) < unsigned(s.w) ? widen(from[left]) : M(0);
-      v[H + IN + i] = inside && right < s.w ? widen(from[right]) : M(0);
+      if (inside && unsigned(col - H + i) < unsigned(s.w)) v[i] = widen(from[i - H]);
+      if (inside && col + IN + i < s.w) v[H + IN + i] = widen(from[IN + i]);
     }
+    widen_words<T, IN>(own, v + H);
 #pragma unroll
     for (int o = 0; o < OUT; o++) {
       const int phase = o % Win::PHASES, first = o / Win::PHASES * Win::STEP;
@@ -165,8 +190,7 @@ planes(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filte
     }
   };
   const auto emit = [&](int o, const M* v) {
-    const int at = strip * S * Win::PHASES + o;
-    if (at < s.oh) put<T, OUT>(y + int64_t(at) * s.ow, v);
+    put<T, OUT>(y + o * s.ow, v, out_top + o < s.oh);
   };
   walk<MODE, N, S, OUT>(sy, row, emit);
 }
@@ -175,55 +199,53 @@ planes(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filte
 template <class T, int MODE, int K, int S>
 __global__ void __launch_bounds__(THREADS)
 pixels(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filter<math_t<T>> f,
-       Size s, int x0, int y0, int cols, int strips, int total) {
+       Size s, int x0, int y0, unsigned cols, unsigned strips, unsigned total) {
   using M = math_t<T>;
   using Win = Window<MODE, K>;
   constexpr int V = 16 / sizeof(T), N = Win::N, PHASES = Win::PHASES;
   __shared__ M sx[PHASES * N], sy[PHASES * N];
   weigh<MODE, N, N>(f, x0, y0, s.px, s.py, sx, sy);
-  const int id = blockIdx.x * THREADS + threadIdx.x;
+  const unsigned id = blockIdx.x * THREADS + threadIdx.x;
   if (id >= total) return;
-  const int packs = s.c / V, pixel = id / packs, channel = (id - pixel * packs) * V;
-  const int line = pixel / cols, col = pixel - line * cols, strip = line % strips;
+  const unsigned packs = unsigned(s.c) / V, pixel = id / packs, line = pixel / cols;
+  const int channel = int(id - pixel * packs) * V, col = int(pixel - line * cols);
   const int64_t image = line / strips;
-  x += image * s.h * s.w * s.c + channel;
-  y += image * s.oh * s.ow * s.c + channel;
+  const int strip = int(line - unsigned(image) * strips), left = col * Win::STEP + x0;
+  const int top = strip * S * Win::STEP + y0, out_top = strip * S * PHASES;
+  x += ((image * s.h + top) * s.w + left) * s.c + channel;
+  y += ((image * s.oh + out_top) * s.ow + col * PHASES) * s.c + channel;
+  const int64_t row_step = int64_t(s.w) * s.c, out_step = int64_t(s.ow) * s.c;
   M cx[PHASES * N];
 #pragma unroll
   for (int i = 0; i < PHASES * N; i++) cx[i] = sx[i];
   const auto row = [&](int r, M* h) {
-    const int at = strip * S * Win::STEP + y0 + r;
+    const bool inside = unsigned(top + r) < unsigned(s.h);
+    const T* from = x + r * row_step;
 #pragma unroll
     for (int i = 0; i < PHASES * V; i++) h[i] = 0;
-    if (unsigned(at) >= unsigned(s.h)) return;
-    const T* from = x + int64_t(at) * s.w * s.c;
 #pragma unroll
     for (int first = 0; first < N; first += 4) {  // so many packs in flight
-      Pack<T, V> in[4];
+      Words<T, V> in[4];
 #pragma unroll
       for (int j = 0; j < 4; j++) {
-        const int left = col * Win::STEP + x0 + first + j;
-        in[j] = Pack<T, V>{};
-        if (first + j < N && unsigned(left) < unsigned(s.w))
-          in[j] = *reinterpret_cast<const Pack<T, V>*>(from + int64_t(left) * s.c);
+        in[j] = Words<T, V>{};
+        if (first + j < N && inside && unsigned(left + first + j) < unsigned(s.w))
+          in[j] = *reinterpret_cast<const Words<T, V>*>(from + (first + j) * s.c);
       }
 #pragma unroll
-      for (int j = 0; j < 4 && first + j < N; j++)
+      for (int j = 0; j < 4 && first + j < N; j++) {
+        M v[V];
+        widen_words<T, V>(in[j], v);
 #pragma unroll
-        for (int i = 0; i < V; i++)
-#pragma unroll
-          for (int phase = 0; phase < PHASES; phase++)
-            h[phase * V + i] += cx[phase * N + first + j] * widen(in[j].at[i]);
+        for (int i = 0; i < PHASES * V; i++) h[i] += cx[i / V * N + first + j] * v[i % V];
+      }
     }
   };
   const auto emit = [&](int o, const M* v) {
-    const int at = strip * S * PHASES + o;
-    if (at >= s.oh) return;
 #pragma unroll
-    for (int phase = 0; phase < PHASES; phase++) {
-      const int column = col * PHASES + phase;
-      if (column < s.ow) put<T, V>(y + (int64_t(at) * s.ow + column) * s.c, v + phase * V);
-    }
+    for (int phase = 0; phase < PHASES; phase++)
+      put<T, V>(y + o * out_step + phase * s.c, v + phase * V,
+                out_top + o < s.oh && col * PHASES + phase < s.ow);
   };
   walk<MODE, N, S, PHASES * V>(sy, row, emit);
 }
