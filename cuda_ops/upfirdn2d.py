@@ -151,6 +151,8 @@ def _upfirdn2d_ref(
     x = x.reshape(n, c, h, 1, w, 1)
     x = F.pad(x, [0, ux - 1, 0, 0, 0, uy - 1]).reshape(n, c, h * uy, w * ux)
     x = F.pad(x, [x0, x1, y0, y1])
+    if c == 0:  # conv2d takes no empty group
+        return x[:, :, : x.shape[2] - f.shape[0] + 1 : dy, : x.shape[3] - f.shape[-1] + 1 : dx]
     f = f.to(device=x.device, dtype=x.dtype) * gain ** (f.ndim / 2)
     f = f if flip_filter else f.flip(tuple(range(f.ndim)))  # conv2d correlates
     if f.ndim == 2:
