@@ -7,6 +7,7 @@ tensors, compiled for the CPU (csrc/emulator.h).
 
 import ctypes
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 
 def use_kernel(
     impl: str | None,
     *tensors: Tensor | None,
-    cpu: Callable[[ctypes.CDLL], bool],
+    cpu: Callable[["_Traits"], bool],
     cuda: bool,
     takes: str,
 ) -> bool:
@@ -46,7 +47,7 @@ def use_kernel(
         able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
     else:
         able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
-        able = able and cpu(cpu_kernels())
+        able = able and cpu(_Traits(_lanes()))
     asked = {"emulated": "cuda"}.get(kind, kind)
     if impl is not None and not (able and impl == asked):
         raise ValueError(f"impl={impl!r} takes {takes}; or its kernels are not available")
@@ -65,6 +66,21 @@ def _kind(tensors: list[Tensor]) -> str:
 def _there(kind: str) -> bool:
     kernels = {"cpu": cpu_kernels, "cuda": cuda_kernels, "emulated": emulated_kernels}[kind]
     return kernels() is not None
+
+
+class _Traits(NamedTuple):
+    """What an operator may ask about the CPU kernels; unlike a library, torch.compile takes it."""
+
+    lanes: int
+
+    def winograd_lanes(self) -> int:
+        """Return of what the numbers of channels must be multiples."""
+        return self.lanes
+
+
+@torch.compiler.assume_constant_result
+def _lanes() -> int:
+    return cpu_kernels().winograd_lanes()
 
 
 def channels_last(x: Tensor) -> Tensor:
