@@ -15,6 +15,7 @@ from torch import Tensor
 from cuda_ops.bias_act import bias_act
 from cuda_ops.conv2d import conv2d, conv_transpose2d
 from cuda_ops.conv3x3 import conv3x3
+from cuda_ops.filtered_lrelu import filtered_lrelu
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -166,13 +167,27 @@ def _scale_act(
 
 
 def _resampling() -> Iterator[Case]:
-    f = setup_filter([1, 3, 3, 1])
-    yield Case(
-        "upfirdn2d up",
-        lambda i, impl: upfirdn2d(i[0], f.to(i[0].device), up=2, padding=[2, 1, 2, 1], impl=impl),
-        ((2, 3, 5, 7),),
-        ("cpu",),
-    )
+    """Yield factors of 2 (unrolled kernels), any factors, crops, and 2-D filters."""
+    short, long = [1.0, 3, 3, 1], [1.0, 2, -4, 9, 7, 3, -2, 1]
+    table = [
+        ("up, 4 taps", short, dict(up=2, padding=[2, 1, 2, 1], gain=4), (2, 16, 5, 16)),
+        ("down, 4 taps", short, dict(down=2, padding=1), (2, 16, 6, 16)),
+        ("same, 4 taps", short, dict(padding=[2, 1, 1, 2]), (1, 16, 5, 16)),
+        ("up, 8 taps", long, dict(up=2, padding=[4, 3, 4, 3]), (1, 16, 5, 8)),
+        ("down, 8 taps", long, dict(down=2, padding=3, flip_filter=True), (1, 16, 6, 16)),
+        ("same, 8 taps", long, dict(padding=[4, 3, 3, 4]), (1, 16, 5, 16)),
+        ("odd sizes", short, dict(up=2, padding=[3, 0, -1, 2]), (2, 3, 5, 7)),
+        ("3/2, crop", long, dict(up=3, down=[2, 1], padding=[-1, 2, 3, -2]), (2, 3, 5, 7)),
+        ("2-D", [[1.0, 2, 3], [0, 1, 5]], dict(up=[2, 1], down=[1, 2], padding=2), (2, 3, 5, 7)),
+    ]
+    for name, taps, options, shape in table:
+        f = setup_filter(taps)
+        yield Case(
+            f"upfirdn2d {name}",
+            lambda i, impl, f=f, options=options: upfirdn2d(i[0], f, **options, impl=impl),
+            (shape,),
+            ("cpu", "cuda"),
+        )
 
 
 def _convolution() -> Iterator[Case]:
@@ -208,4 +223,23 @@ def _layer(i: list[Tensor], up: int, down: int, impl: str) -> Tensor:
     return conv3x3(x, w / 12, f, **operands, **options)
 
 
-CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_convolution())
+def _filtered() -> Iterator[Case]:
+    table = [
+        (2, 2, 12, 12, 9, None),
+        (4, 2, 24, 12, [17, 16, 17, 16], 1.5),
+        (2, 1, 3, 2, [-1, 2, 1, 0], None),
+    ]
+    for up, down, up_taps, down_taps, padding, clamp in table:
+        fu, fd = (setup_filter([1.0 + k * (n - k) for k in range(n)]) for n in (up_taps, down_taps))
+        options = dict(up=up, down=down, padding=padding, clamp=clamp)
+        yield Case(
+            f"filtered_lrelu up={up} down={down}",
+            lambda i, impl, fu=fu, fd=fd, options=options: filtered_lrelu(
+                i[0], fu, fd.to(i[0].device), i[1], **options, impl=impl
+            ),
+            ((2, 3, 6, 7), (3,)),
+            ("cuda",),
+        )
+
+
+CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_filtered(), *_convolution())
