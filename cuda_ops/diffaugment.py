@@ -31,8 +31,8 @@ def diffaugment(
 
     `factors` [N, 3] are brightness (added), saturation and contrast (multiplied); `shift` int
     [N, 2] goes down and right, zeros follow; `hole` [N, 3] is `cutout`'s centre x, y and half side.
-    `impl` is None (the fastest there is), "ref", "cpu" (float32) or "cuda". Raises ValueError for
-    parameters of other shapes.
+    `impl` is None (the fastest there is), "ref", "cpu" (float32) or "cuda". Differentiable to any
+    order in the images. Raises ValueError for parameters of other shapes.
     """
     _validate(images, factors, shift, hole)
     takes = "CUDA tensors, or float32 on the CPU"

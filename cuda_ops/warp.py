@@ -35,12 +35,14 @@ def warp(
     down, in this order of application (`warp_ref.blit`); `source` [N, 3, 3] maps output to input
     pixels about the image centre (`warp_ref.affine_warp`); `colour` [N, 4, 4] acts on (r, g, b, 1)
     and asks for C = 3. An image whose parameters do nothing stays as it is to the bit; parameters
-    may live on the host. `impl` is None (the fastest there is), "ref", "cpu" (float32) or "cuda".
+    may live on the host. `impl` is None (the fastest there is), "ref", "cpu" (float32, with
+    `source`) or "cuda". Differentiable to any order in the images.
     Raises ValueError for images that are not square and for parameters of other shapes.
     """
     _validate(images, place, source, colour)
-    takes = "CUDA tensors, or float32 on the CPU"
-    if not use_kernel(impl, images, cpu=lambda _: True, cuda=True, takes=takes):
+    takes = "CUDA tensors, or float32 and `source` on the CPU"
+    given = source is not None  # copies and colours alone are not faster than the reference
+    if not use_kernel(impl, images, cpu=lambda _: given, cuda=True, takes=takes):
         return warp_ref(images, place, source, colour)
     device = images.device
     place = None if place is None else place.to(device, torch.int32)
