@@ -25,14 +25,14 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 
 def use_kernel(
     impl: str | None,
     *tensors: Tensor | None,
-    cpu: Callable[[ctypes.CDLL], bool],
+    cpu: Callable[[ctypes.CDLL], bool] | bool,
     cuda: bool,
     takes: str,
 ) -> bool:
     """Say whether an operator runs its kernel on these tensors; if not, its reference does.
 
-    `cpu(kernels)` says whether the CPU kernel takes them (it is asked only about float32 CPU
-    tensors), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
+    `cpu`, or `cpu(kernels)`, says whether the CPU kernel takes them (it is asked only about
+    float32 CPU tensors; a bool does not break `torch.compile`), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
     "cpu" or "cuda". Raises ValueError for another `impl`, and if the kernel asked for does not
     take the tensors or is not there: `takes` says what it takes.
     """
@@ -46,7 +46,7 @@ def use_kernel(
         able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
     else:
         able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
-        able = able and cpu(cpu_kernels())
+        able = able and (cpu if isinstance(cpu, bool) else cpu(cpu_kernels()))
     asked = {"emulated": "cuda"}.get(kind, kind)
     if impl is not None and not (able and impl == asked):
         raise ValueError(f"impl={impl!r} takes {takes}; or its kernels are not available")

@@ -36,7 +36,7 @@ def diffaugment(
     """
     _validate(images, factors, shift, hole)
     takes = "CUDA tensors, or float32 on the CPU"
-    if not use_kernel(impl, images, cpu=lambda _: True, cuda=True, takes=takes):
+    if not use_kernel(impl, images, cpu=True, cuda=True, takes=takes):
         return _diffaugment_ref(images, factors, shift, hole)
     device = images.device
     math = torch.float64 if images.dtype == torch.float64 else torch.float32

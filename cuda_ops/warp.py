@@ -41,8 +41,8 @@ def warp(
     """
     _validate(images, place, source, colour)
     takes = "CUDA tensors, or float32 and `source` on the CPU"
-    given = source is not None  # copies and colours alone are not faster than the reference
-    if not use_kernel(impl, images, cpu=lambda _: given, cuda=True, takes=takes):
+    # On the CPU copies and colours alone are not faster than the reference.
+    if not use_kernel(impl, images, cpu=source is not None, cuda=True, takes=takes):
         return warp_ref(images, place, source, colour)
     device = images.device
     place = None if place is None else place.to(device, torch.int32)
