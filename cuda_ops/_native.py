@@ -31,10 +31,10 @@ def use_kernel(
 ) -> bool:
     """Say whether an operator runs its kernel on these tensors; if not, its reference does.
 
-    `cpu`, or `cpu(kernels)`, says whether the CPU kernel takes them (it is asked only about
-    float32 CPU tensors; a bool does not break `torch.compile`), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
-    "cpu" or "cuda". Raises ValueError for another `impl`, and if the kernel asked for does not
-    take the tensors or is not there: `takes` says what it takes.
+    `cpu`, or `cpu(kernels)`, says whether the CPU kernel takes them (it is asked only about float32
+    CPU tensors; `torch.compile` needs a bool), `cuda` whether the CUDA kernel does; `impl` is None
+    (the fastest there is), "ref", "cpu" or "cuda". Raises ValueError for another `impl`, and if the
+    kernel asked for does not take the tensors or is not there: `takes` says what it takes.
     """
     if impl not in (None, "ref", "cpu", "cuda"):
         raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu', 'cuda'")

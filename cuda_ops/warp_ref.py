@@ -107,9 +107,7 @@ def along_axes(images: Tensor, matrix: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def resample_matrices(
-    size: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def resample_matrices(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """(up [K, size], down [size, K]): twice as many samples of an axis, and back.
 
     Fine sample k lies at pixel (k - `sym6_centre()`) / 2. The wavelet is orthogonal, so down @ up
