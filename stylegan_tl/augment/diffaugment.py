@@ -48,7 +48,8 @@ class Policy(NamedTuple):
 
 def _color(images: Tensor, generator: torch.Generator) -> Tensor:
     """[N, 3]: brightness in [-0.5, 0.5], saturation in [0, 2], contrast in [0.5, 1.5]."""
-    brightness, saturation, contrast = _uniform(images, generator, 3).unbind(1)
+    unit = _uniform(images, generator, 3).double()  # no rounding below
+    brightness, saturation, contrast = unit.unbind(1)
     return torch.stack([brightness - 0.5, 2 * saturation, contrast + 0.5], 1)
 
 
