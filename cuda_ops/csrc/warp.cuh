@@ -205,36 +205,76 @@ struct Part {
   }
 };
 
+// The map's inverse: near which output samples to search for those that look at a fine sample.
+struct Inverse {
+  Parts us, vs;
+  double over_det, wide, tall;  // half width and height of what maps to within one sample
+
+  __device__ __forceinline__ void read(const Affine& map) {
+    us.read(map, map.uk, map.uj, map.u0);
+    vs.read(map, map.vk, map.vj, map.v0);
+    over_det = 1 / (map.uk * map.vj - map.uj * map.vk);
+    wide = (fabs(map.vj) + fabs(map.uj)) * fabs(over_det) + 1e-3;
+    tall = (fabs(map.vk) + fabs(map.uk)) * fabs(over_det) + 1e-3;
+  }
+};
+
+// Samples [j_low, j_high] x [k_low, k_high]; empty where a high end is below its low one.
+struct Window {
+  int k_low, k_high, j_low, j_high;
+
+  // fmin and fmax pass over NaN: a singular map has every sample tried.
+  __device__ __forceinline__ void around(const Affine& map, const Inverse& inverse, double u,
+                                         double v) {
+    const double du = u - map.u0, dv = v - map.v0, last = map.fine - 1;
+    const double k = (map.vj * du - map.uj * dv) * inverse.over_det;
+    const double j = (map.uk * dv - map.vk * du) * inverse.over_det;
+    k_low = int(fmin(fmax(ceil(k - inverse.wide), 0.0), last + 1));
+    k_high = int(fmax(fmin(floor(k + inverse.wide), last), -1.0));
+    j_low = int(fmin(fmax(ceil(j - inverse.tall), 0.0), last + 1));
+    j_high = int(fmax(fmin(floor(j + inverse.tall), last), -1.0));
+  }
+};
+
+// Away from the ends of the axes, where every look within one sample counts.
+template <class M>
+__device__ __forceinline__ void look_inside(Lanes<M>& sum, const Lanes<M>* samples,
+                                            const Affine& map, const Window& w, int u, int v) {
+  const M u0 = M(map.u(w.k_low, w.j_low) - u), v0 = M(map.v(w.k_low, w.j_low) - v);
+  for (int j = w.j_low; j <= w.j_high; j++) {
+    const M uj = u0 + M(map.uj) * (j - w.j_low), vj = v0 + M(map.vj) * (j - w.j_low);
+    for (int k = w.k_low; k <= w.k_high; k++) {
+      const M x = 1 - fabs(uj + M(map.uk) * (k - w.k_low));
+      const M y = 1 - fabs(vj + M(map.vk) * (k - w.k_low));
+      if (x > 0 && y > 0) add(sum, x * y, samples[int64_t(j) * map.fine + k]);
+    }
+  }
+}
+
 // The adjoint of looked_up: the sum of all output samples that look at fine sample (u, v).
 template <class M>
-__device__ Lanes<M> looking_at(const Lanes<M>* samples, const Affine& map, int u, int v) {
+__device__ Lanes<M> looking_at(const Lanes<M>* samples, const Affine& map, const Inverse& inverse,
+                               int u, int v) {
   Lanes<M> sum = {};
-  Parts us, vs;
-  us.read(map, map.uk, map.uj, map.u0);
-  vs.read(map, map.vk, map.vj, map.v0);
-  const double det = map.uk * map.vj - map.uj * map.vk, last = map.fine - 1;
-  const double wide = (fabs(map.vj) + fabs(map.uj)) / fabs(det) + 1e-3;
-  const double tall = (fabs(map.vk) + fabs(map.uk)) / fabs(det) + 1e-3;
-  for (int b = -vs.below; b <= vs.above; b++) {
+  const bool inner = u > 0 && u < map.fine - 1 && v > 0 && v < map.fine - 1;
+  for (int b = -inverse.vs.below; b <= inverse.vs.above; b++) {
     Part in_v;
-    in_v.read(map, vs, b, v);
-    for (int a = -us.below; a <= us.above; a++) {
+    in_v.read(map, inverse.vs, b, v);
+    for (int a = -inverse.us.below; a <= inverse.us.above; a++) {
       Part in_u;
-      in_u.read(map, us, a, u);
-      const double du = in_u.at - map.u0, dv = in_v.at - map.v0;
-      const double k_at = (map.vj * du - map.uj * dv) / det;
-      const double j_at = (map.uk * dv - map.vk * du) / det;
-      // fmin and fmax pass over NaN: a singular map has every sample tried.
-      const int k_low = int(fmin(fmax(ceil(k_at - wide), 0.0), last + 1));
-      const int k_high = int(fmax(fmin(floor(k_at + wide), last), -1.0));
-      const int j_low = int(fmin(fmax(ceil(j_at - tall), 0.0), last + 1));
-      const int j_high = int(fmax(fmin(floor(j_at + tall), last), -1.0));
-      for (int j = j_low; j <= j_high; j++)
-        for (int k = k_low; k <= k_high; k++) {
+      in_u.read(map, inverse.us, a, u);
+      Window w;
+      w.around(map, inverse, in_u.at, in_v.at);
+      if (inner && !a && !b) {
+        look_inside(sum, samples, map, w, u, v);
+        continue;
+      }
+      for (int j = w.j_low; j <= w.j_high; j++)
+        for (int k = w.k_low; k <= w.k_high; k++) {
           const double pu = map.u(k, j), pv = map.v(k, j);
           if (!(fabs(pu - in_u.at) < 1 && fabs(pv - in_v.at) < 1)) continue;
-          const double w = in_u.weight(map, pu, a, u) * in_v.weight(map, pv, b, v);
-          if (w > 0) add(sum, M(w), samples[int64_t(j) * map.fine + k]);
+          const double x = in_u.weight(map, pu, a, u), y = in_v.weight(map, pv, b, v);
+          if (x > 0 && y > 0) add(sum, M(x * y), samples[int64_t(j) * map.fine + k]);
         }
     }
   }
@@ -276,12 +316,14 @@ look_up(const Lanes<math_t<T>>* fine, const T* x, const int* blits, const double
   }
   const int64_t plane = int64_t(blockIdx.y) * s.chunks + blockIdx.z;
   fine += plane * map.fine * map.fine;
+  Inverse inverse;
+  if constexpr (ADJOINT) inverse.read(map);
   for (int top = 0; top < WIDTH; top += STRIP) {
     for (int i = threadIdx.x; i < STRIP * WIDTH; i += THREADS) {
       const int k = 2 * (x0 - beyond) + i % WIDTH, j = 2 * (y0 - beyond) + top + i / WIDTH;
       Lanes<M> p = {};
       if (k >= 0 && k < map.fine && j >= 0 && j < map.fine) {
-        if constexpr (ADJOINT) p = looking_at(fine, map, k, j);
+        if constexpr (ADJOINT) p = looking_at(fine, map, inverse, k, j);
         else p = looked_up(fine, map, k, j);
       }
       strip[i / WIDTH][i % WIDTH] = p;
