@@ -7,7 +7,6 @@ tensors, compiled for the CPU (csrc/emulator.h).
 
 import ctypes
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,16 +25,16 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 
 def use_kernel(
     impl: str | None,
     *tensors: Tensor | None,
-    cpu: Callable[["_Traits"], bool],
+    cpu: Callable[[int], bool] | bool,
     cuda: bool,
     takes: str,
 ) -> bool:
     """Say whether an operator runs its kernel on these tensors; if not, its reference does.
 
-    `cpu(kernels)` says whether the CPU kernel takes them (it is asked only about float32 CPU
-    tensors), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
-    "cpu" or "cuda". Raises ValueError for another `impl`, and if the kernel asked for does not
-    take the tensors or is not there: `takes` says what it takes.
+    `cpu`, or `cpu(lanes)` with the floats of a vector register, says whether the CPU kernel takes
+    them (only float32 CPU tensors are asked about), `cuda` whether the CUDA kernel does; `impl` is
+    None (the fastest there is), "ref", "cpu" or "cuda". Raises ValueError for another `impl`, and
+    if the kernel asked for does not take the tensors or is not there: `takes` says what it takes.
     """
     if impl not in (None, "ref", "cpu", "cuda"):
         raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu', 'cuda'")
@@ -47,7 +46,7 @@ def use_kernel(
         able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
     else:
         able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
-        able = able and cpu(_Traits(_lanes()))
+        able = able and (cpu if isinstance(cpu, bool) else cpu(_lanes()))
     asked = {"emulated": "cuda"}.get(kind, kind)
     if impl is not None and not (able and impl == asked):
         raise ValueError(f"impl={impl!r} takes {takes}; or its kernels are not available")
@@ -66,16 +65,6 @@ def _kind(tensors: list[Tensor]) -> str:
 def _there(kind: str) -> bool:
     kernels = {"cpu": cpu_kernels, "cuda": cuda_kernels, "emulated": emulated_kernels}[kind]
     return kernels() is not None
-
-
-class _Traits(NamedTuple):
-    """What an operator may ask about the CPU kernels; unlike a library, torch.compile takes it."""
-
-    lanes: int
-
-    def winograd_lanes(self) -> int:
-        """Return of what the numbers of channels must be multiples."""
-        return self.lanes
 
 
 @torch.compiler.assume_constant_result

@@ -15,9 +15,11 @@ from torch import Tensor
 from cuda_ops.bias_act import bias_act
 from cuda_ops.conv2d import conv2d, conv_transpose2d
 from cuda_ops.conv3x3 import conv3x3
+from cuda_ops.diffaugment import diffaugment
 from cuda_ops.filtered_lrelu import filtered_lrelu
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
+from cuda_ops.warp import warp
 
 __all__ = ["CASES", "LAYOUTS", "Case", "Errors", "errors", "holds", "outputs"]
 
@@ -61,7 +63,7 @@ def errors(
             _derivatives(case, some, how, seed)
             for some, how in ((inputs, impl), (inputs, "ref"), (exact, "ref"))
         ]
-    floor = 4 * torch.finfo(dtype).eps
+    floor = (64 if dtype == torch.float64 else 4) * torch.finfo(dtype).eps  # float64 is the truth
     for (what, fast), (_, plain), (_, truth) in zip(*runs, strict=True):
         yield Errors(what, _error(fast, truth), _error(plain, truth), floor)
 
@@ -243,3 +245,45 @@ def _filtered() -> Iterator[Case]:
 
 
 CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_filtered(), *_convolution())
+def _augmentation() -> Iterator[Case]:
+    place = torch.tensor([[1, 3, 2, -1], [0, 2, -9, 0], [0, 0, 0, 0]])
+    turned = [[0.9, -0.5, 1.5], [0.4, 0.8, -0.5], [0, 0, 1]]
+    far = [[1.3, 0.6, 17.2], [-0.8, 1.1, -9.4], [0, 0, 1]]
+    source = torch.tensor([turned, far, torch.eye(3).tolist()])
+    mix = [[0.3, 0.5, 0.2, 0.1], [-0.4, 1.2, 0.2, -0.3], [0.3, -0.6, 0.9, 0.0], [0, 0, 0, 1]]
+    colour = torch.tensor([mix, torch.eye(4).tolist(), mix])
+    for name, parameters, kernels, shape in (
+        ("blit and colour", (place, None, colour), ("cuda",), (3, 3, 9, 9)),
+        ("affine", (None, source, None), ("cpu", "cuda"), (3, 5, 8, 8)),
+        ("all", (place, source, colour), ("cpu", "cuda"), (3, 3, 11, 11)),
+    ):
+        yield Case(
+            f"warp {name}",
+            lambda i, impl, parameters=parameters: warp(i[0], *parameters, impl=impl),
+            (shape,),
+            kernels,
+        )
+    factors = torch.tensor([[0.3, 1.4, 0.7], [-0.2, 0.0, 1.5]])
+    shift, hole = torch.tensor([[1, -2], [0, 3]]), torch.tensor([[0.3, 0.9, 0.25], [0.5, 0.4, 0.1]])
+    for name, options in (
+        ("translation, cutout", dict(shift=shift, hole=hole)),
+        ("all", dict(factors=factors, shift=shift, hole=hole)),
+    ):
+        yield Case(
+            f"diffaugment {name}",
+            lambda i, impl, options=options: diffaugment(i[0], **options, impl=impl),
+            ((2, 3, 7, 10),),
+            ("cpu", "cuda"),
+        )
+
+
+CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_augmentation())
+
+
+CASES: tuple[Case, ...] = (
+    *_pointwise(),
+    *_resampling(),
+    *_filtered(),
+    *_convolution(),
+    *_augmentation(),
+)

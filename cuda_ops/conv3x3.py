@@ -150,8 +150,8 @@ def _use_winograd(
     whole = h % down == width % down == 0 and x.shape[1] % 8 == w.shape[0] % 8 == 0
     able = use_kernel(
         impl, x, w, f, *tail, cuda=False, takes="float32 CPU tensors, channels a multiple of 16",
-        cpu=lambda kernels: whole
-        and x.shape[1] % kernels.winograd_lanes() == w.shape[0] % kernels.winograd_lanes() == 0,
+        cpu=lambda lanes: whole
+        and x.shape[1] % lanes == w.shape[0] % lanes == 0,
     )  # fmt: skip
     tiles = n * ((h // down + 3) // 4) * ((width // down + 3) // 4)
     return able and (tiles >= _MIN_TILES or impl == "cpu")

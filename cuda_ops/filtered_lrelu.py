@@ -57,7 +57,7 @@ def filtered_lrelu(
     able = fu.ndim == fd.ndim == 1
     able = able and _fits(up, down, fu.shape[0], fd.shape[0], x.element_size())
     takes = "1-D filters of moderate length on CUDA tensors"
-    if use_kernel(impl, x, b, cpu=lambda _: False, cuda=able, takes=takes):
+    if use_kernel(impl, x, b, cpu=False, cuda=able, takes=takes):
         keep = torch.is_grad_enabled() and (x.requires_grad or (b is not None and b.requires_grad))
         limit = -1.0 if clamp is None else float(clamp)
         options = (up, down, pad, gain, slope, limit, flip_filter, keep)

@@ -63,7 +63,7 @@ def able(impl: str | None, y: Tensor, *tail: Tensor | None, cpu: bool = True) ->
     cpu = cpu and y.ndim == 4
     return use_kernel(
         impl, y, *tail, takes=takes, cuda=True,
-        cpu=lambda kernels: cpu and y.shape[1] >= kernels.winograd_lanes(),
+        cpu=lambda lanes: cpu and y.shape[1] >= lanes,
     )  # fmt: skip
 
 

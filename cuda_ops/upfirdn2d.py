@@ -69,7 +69,7 @@ def upfirdn2d(
         raise ValueError(f"a filter has 1 or 2 dimensions and at least one tap, got {f.shape}")
     up, down, pad = _pair(up), _pair(down), _padding(padding)
     _output_size(x, f.shape[-1], f.shape[0], up, down, pad)
-    if not use_kernel(impl, x, cpu=lambda _: True, cuda=True, takes="float32 tensors on the CPU"):
+    if not use_kernel(impl, x, cpu=True, cuda=True, takes="float32 tensors on the CPU"):
         return _upfirdn2d_ref(x, f, up, down, pad, flip_filter=flip_filter, gain=gain)
     fy = f if f.ndim == 1 else None
     return torch.ops.cuda_ops.upfirdn2d(x, f, fy, up, down, pad, flip_filter, gain)
