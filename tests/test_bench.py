@@ -191,10 +191,11 @@ def test_cells_run_side_by_side_and_fail_alone(checkout: Path, tmp_path: Path, c
     assert "CUDA device" in capsys.readouterr().out
 
 
-def test_a_worker_that_dies_gives_its_last_words() -> None:
+def test_a_worker_that_dies_gives_its_last_words(monkeypatch) -> None:
+    monkeypatch.setattr(bench.sys, "executable", "false")
     worker = bench.Worker({"mode": "eager", "threads": None})
     assert worker.ask() == {}
-    assert worker.error == "KeyError: 'precision'"
+    assert worker.error == "ended with 1: no word"
     assert worker.ask("time 1") == {}
     worker.close()
 
@@ -216,9 +217,28 @@ def test_bad_arguments_are_named(arguments: list[str], said: str, capsys) -> Non
     assert said in capsys.readouterr().err
 
 
-def test_the_check_compares_derivatives_with_the_reference(capsys) -> None:
+class _Inside:
+    """A worker in this very process, for speed; `error` of its images when told so."""
+
+    error = None
+
+    def __init__(self, what: dict) -> None:
+        self.what = what
+
+    def ask(self, command: str | None = None) -> dict:
+        if command:
+            found = bench_worker.derivatives(bench_worker.build(self.what), self.what["device"])
+            found["images"][0] *= 1.5 if self.what["mode"] == "eager" else 1
+            torch.save(found, command.split()[1])
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_check_compares_derivatives_with_the_reference(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bench, "Worker", _Inside)
     bench.main(["--device", "cpu", "--quick", "--check", "--resolution", "8"])
     (ref, eager) = capsys.readouterr().out.splitlines()
     assert ref.endswith("images 0, logits 0, path_length 0, r1 0")
-    errors = [float(part.split()[-1]) for part in eager.split("relative error")[1].split(",")]
-    assert max(errors) < 1e-4
+    assert eager.endswith("images 0.5, logits 0, path_length 0, r1 0")
