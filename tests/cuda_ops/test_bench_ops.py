@@ -126,13 +126,18 @@ def test_the_check_fails_on_a_wrong_kernel(function, monkeypatch, capsys) -> Non
     assert "FAIL" in capsys.readouterr().out
 
 
-def test_unequal_repetition_and_a_crash_on_nothing_are_found() -> None:
+def test_unequal_repetition_is_found() -> None:
     inputs = [torch.randn(2, 3)]
-    random = check.Case("random", lambda i, impl: i[0] + torch.rand(3), ((2, 3),))
-    assert not bench_check.repeated(random, inputs, "ref")
-    mean = check.Case("mean", lambda i, impl: i[0] * i[0].shape[0] ** -1, ((2, 3),))
+    random = CASES[0]._replace(call=lambda i, impl: i[0] + torch.rand(3))
+    assert bench_check._verdict(bench_check.repeated, random, inputs, "ref")["pass"] is False
+
+
+def test_a_crash_on_a_batch_of_nothing_is_found_and_no_kernel_is_no_failure() -> None:
+    inputs = [torch.randn(0, 3)]
+    mean = CASES[0]._replace(call=lambda i, impl: i[0] / (1 / i[0].shape[0]))
     verdict = bench_check._verdict(bench_check.zero_size, mean, inputs, "ref")
-    assert verdict["pass"] is False
+    assert verdict == {"test": "zero_size", "pass": False, "error": "division by zero"}
+    assert bench_check._verdict(bench_check.zero_size, CASES[0], inputs, "cuda") is None
 
 
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda c: c.op)
