@@ -137,7 +137,8 @@ def test_a_crash_on_a_batch_of_nothing_is_found_and_no_kernel_is_no_failure() ->
     mean = CASES[0]._replace(call=lambda i, impl: i[0] / (1 / i[0].shape[0]))
     verdict = bench_check._verdict(bench_check.zero_size, mean, inputs, "ref")
     assert verdict == {"test": "zero_size", "pass": False, "error": "division by zero"}
-    assert bench_check._verdict(bench_check.zero_size, CASES[0], inputs, "cuda") is None
+    inputs = CASES[0].inputs(torch.float32, "contiguous", "cpu", 0)
+    assert bench_check._verdict(bench_check.repeated, CASES[0], inputs, "cuda") is None
 
 
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda c: c.op)
