@@ -88,6 +88,7 @@ class Worker:
     """A process that serves one cell."""
 
     def __init__(self, what: dict) -> None:
+        self.what, self.plugins_failed = what, False
         self.log = tempfile.TemporaryFile("w+")
         root = str(Path(__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -127,7 +128,15 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        self.log.seek(0)
+        self.plugins_failed = "Failed!" in self.log.read()
         self.log.close()
+
+    def kernels(self) -> str:
+        """Say which kernels ran; the baseline's plugins say themselves when they do not build."""
+        if self.what["mode"] != "baseline" or self.what["device"] == "cpu":
+            return self.ready["kernels"]
+        return "failed" if self.plugins_failed else "own"
 
     def _last_words(self) -> str:
         code = self.process.wait()
@@ -137,24 +146,29 @@ class Worker:
 
 
 def measure(cells: dict[str, dict], args: argparse.Namespace) -> list[dict]:
-    """Time the cells of one group in turn; return a row for each, with its ratios."""
-    workers = {mode: Worker(what) for mode, what in cells.items()}
-    try:
-        # one by one: builds and autotuning must not disturb each other
-        for worker in workers.values():
-            worker.ready = worker.ask()
-            worker.ask("time 1")
-        rounds = [
-            {mode: worker.ask(f"time {args.iterations}") for mode, worker in workers.items()}
-            for _ in range(args.rounds)
-        ]
-        if args.profile:
-            for mode, worker in workers.items():
-                _profile(mode, worker)
-        return [_row(mode, cells[mode], workers[mode], rounds, args) for mode in cells]
-    finally:
-        for worker in workers.values():
-            worker.close()
+    """Time the cells of one group, in turn unless `args.alone`; return a row for each."""
+    rounds: list[dict] = [{} for _ in range(args.rounds)]
+    done: dict[str, Worker] = {}
+    for group in [[m] for m in cells] if args.alone else [list(cells)]:
+        workers = {mode: Worker(cells[mode]) for mode in group}
+        done |= workers
+        try:
+            _take_turns(workers, rounds, args)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return [_row(mode, cells[mode], done[mode], rounds, args) for mode in cells]
+
+
+def _take_turns(workers: dict[str, Worker], rounds: list[dict], args: argparse.Namespace) -> None:
+    for worker in workers.values():  # one by one: builds and autotuning would disturb each other
+        worker.ready = worker.ask()
+        worker.ask("time 1")
+    for found in rounds:
+        found |= {mode: worker.ask(f"time {args.iterations}") for mode, worker in workers.items()}
+    if args.profile:
+        for mode, worker in workers.items():
+            _profile(mode, worker)
 
 
 def _row(mode: str, what: dict, worker: Worker, rounds: list[dict], args: object) -> dict:
@@ -164,14 +178,15 @@ def _row(mode: str, what: dict, worker: Worker, rounds: list[dict], args: object
         return row | {"error": worker.error}
     images = batch * args.iterations
     wall, cpu = (statistics.median(r[mode][k] for r in rounds) for k in ("wall", "cpu"))
-    row |= {"kernels": worker.ready["kernels"], "s_per_kimg": 1e3 * wall / images}
+    row |= {"kernels": worker.kernels(), "s_per_kimg": 1e3 * wall / images}
     row |= {"img_per_s": images / wall, "cpu_s_per_kimg": 1e3 * cpu / images}
     row |= {"memory_gb": max(r[mode]["memory_gb"] for r in rounds), "ready": worker.ready}
     for other, key in (("ref", "x_ref"), ("baseline", "x_baseline")):
         if rounds[0].get(other) and mode != other:
             row[key] = _ratio(rounds, other, mode, "wall")
             row[f"{key}_cpu"] = _ratio(rounds, other, mode, "cpu")
-    if args.config == "auto" and args.batch is None and size in PUBLISHED:
+    published = args.config == "auto" and args.batch is None and what["precision"] == "bf16"
+    if published and size in PUBLISHED:
         row["a100"] = PUBLISHED[size]
     if "x_baseline" in row and mode != "ref" and not args.quick:
         goal = 2.5 if args.device == "cpu" else 2.0
@@ -310,6 +325,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=5)
     add("--threads", type=int, help="of a CPU")
     add("--baseline", help="a checkout of stylegan2-ada-pytorch to run beside ours")
+    add("--alone", action="store_true", help="one process after the other: where memory is short")
     add("--check", action="store_true", help="compare derivatives with a CPU's instead of timing")
     add("--profile", action="store_true", help="also print where the time of one iteration goes")
     add("--quick", action="store_true", help="seconds: does it run? Its numbers mean nothing")
