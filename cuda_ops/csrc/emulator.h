@@ -4,6 +4,7 @@
 // blocks run one after the other, so __shared__ is plain static memory. Values are those of the
 // GPU up to rounding; races between threads of a block, alignment and speed are not seen.
 #pragma once
+#include <math.h>  // the float overloads without std::, as in CUDA
 #include <ucontext.h>
 
 #include <algorithm>

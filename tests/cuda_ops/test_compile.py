@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -207,22 +206,26 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_compiler
 def test_a_killed_builder_blocks_nobody(sources: Path, tmp_path: Path) -> None:
     started, go = tmp_path / "started", tmp_path / "go"
-    text = (
-        f'[ "$1" = --version ] || {{ touch {started}; while ! [ -e {go} ]; do sleep 0.1; done; }}'
+    wait = f"for i in $(seq 300); do [ -e {go} ] && break; sleep 0.1; done"
+    slow = _script(
+        tmp_path / "cxx",
+        f"""if [ "$1" != --version ]
+        then touch {started}; {wait}
+        fi; exec g++ "$@" """,
     )
-    slow = _script(tmp_path / "cxx", f'{text}\nexec g++ "$@"')
     builder = _light(sources, CXX=slow)
     _wait_for(started.exists)  # it holds the lock, and its compiler is at work
     waiting = _light(sources, CXX=slow)
     time.sleep(0.3)
     kernels = tmp_path / "kernels"
     (left,) = kernels.glob("*.building/*")
-    builder.send_signal(signal.SIGKILL)
+    builder.kill()  # not even a chance to unlock
     builder.communicate()
     _wait_for(lambda: [p for p in kernels.glob("*.building/*") if p != left])
-    assert not left.exists()  # the one that waited took over and cleared away
+    gone = not left.exists()  # the one that waited took over and cleared away
     go.touch()
     assert _finish(waiting) == "42\n"
+    assert gone
     _wait_for(lambda: sorted(p.suffix for p in kernels.iterdir()) == [".lock", ".so"])
 
 

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 KERNELS = r"""
 #include "device.cuh"
 
+// Mathematics of a float is done in float, as on a GPU: not more exactly.
+static_assert(sizeof(expm1(1.f)) == 4 && sizeof(tanh(1.f)) == 4 && sizeof(floor(1.f)) == 4);
+
 template <class T>
 __global__ void convert(const uint16_t* in, float* wide, const float* from, uint16_t* bits, int n) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
