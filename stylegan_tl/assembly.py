@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from stylegan_tl.metrics.features import load_extractor
 from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport, load_into
-from stylegan_tl.source.portable import SourceError, SourceModel
+from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
 __all__ = [
     "Target",
+    "blank_model",
     "build",
     "cache_of",
     "check_strategy",
@@ -72,25 +73,35 @@ def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialMode
     return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
 
 
+def blank_model(config: dict[str, Any]) -> AdversarialModel:
+    """The networks of `source.checkpoint`, or else of `model=`, without any values."""
+    path, network = config["source"].get("checkpoint"), {**config["model"]["network"], "c_dim": 0}
+    if path:
+        source = read_model(Path(path))
+        _check_fits(config, source)
+        network = source.network
+    with torch.device("meta"):
+        return model_of(config, network)
+
+
 def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
     """Fail on a strategy that does not fit the model before any source model is trained."""
-    if config["source"].get("checkpoint"):
-        return  # the architecture is in the file; `apply` checks against it at once
-    with torch.device("meta"):
-        model = model_of(config, {**config["model"]["network"], "c_dim": 0})
-    freeze.select(model)
+    freeze.select(blank_model(config))
 
 
 def build(
-    config: dict[str, Any], dataset: PackedDataset, source: SourceModel | None
+    config: dict[str, Any],
+    dataset: PackedDataset,
+    source: SourceModel | None,
+    init: Mapping[str, str],
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
-    """The model with the source's weights in it, and the load reports."""
+    """The model with the source's weights in it where `init` says so, and the load reports."""
     augment = instantiate(config["augment"]) if config["augment"].get("_target_") else None
     if source is None:
         model = model_of(config, {**config["model"]["network"], "c_dim": dataset.label_dim})
         reports = {}
     else:
-        model, reports = _from_source(config, dataset, source)
+        model, reports = _from_source(config, dataset, source, init)
     model.augment = augment
     model.lineage = {
         "dataset": config["target"]["name"],
@@ -103,8 +114,24 @@ def build(
 
 
 def _from_source(
-    config: dict[str, Any], dataset: PackedDataset, source: SourceModel
+    config: dict[str, Any], dataset: PackedDataset, source: SourceModel, init: Mapping[str, str]
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
+    _check_fits(config, source)
+    for key, value in config["model"]["network"].items():
+        if source.network.get(key, value) != value:
+            say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
+    had = source.network.get("c_dim", 0)
+    c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
+    reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
+    reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
+    model = model_of(config, {**source.network, "c_dim": c_dim})
+    model.reinitialised = reinit  # no strategy keeps these still
+    networks = [name for name, origin in init.items() if origin == "source"]
+    return model, load_into(model, source, networks=networks, reinit=reinit)
+
+
+def _check_fits(config: dict[str, Any], source: SourceModel) -> None:
+    """The source model is of the configured family and resolution."""
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
@@ -115,16 +142,6 @@ def _from_source(
             f"{source.path} was trained at {source.network['resolution']} px, resolution="
             f"{config['resolution']}: use resolution={source.network['resolution']}"
         )
-    for key, value in config["model"]["network"].items():
-        if source.network.get(key, value) != value:
-            say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
-    had = source.network.get("c_dim", 0)
-    c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
-    reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
-    reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
-    model = model_of(config, {**source.network, "c_dim": c_dim})
-    reports = load_into(model, source, reinit=reinit)
-    return model, reports
 
 
 def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:

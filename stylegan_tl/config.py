@@ -81,7 +81,7 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
         "study": {"name": "sources"},
         "source": {"kind": "scratch", "name": "scratch", "checkpoint": None},
         "target": target,
-        "freeze": {"_target_": "stylegan_tl.freeze.none.NoFreeze"},
+        "freeze": {"_target_": "stylegan_tl.freeze.none.none"},
         "model": {**own["model"], "network": config["model"]["network"]},
         "augment": own["augment"],
         "kimg": own["kimg"],
@@ -130,7 +130,7 @@ def _numbers(config: dict[str, Any]) -> list[str]:
 def _datasets(config: dict[str, Any]) -> list[str]:
     problems = []
     source, freeze = config["source"], config["freeze"]["_target_"].split(".")[-1]
-    if source["kind"] == "scratch" and freeze != "NoFreeze":
+    if source["kind"] == "scratch" and freeze not in ("none", "scratch"):
         problems.append(
             "source=scratch with a freeze strategy would freeze random weights: "
             "use freeze=none, or name a source"

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stylegan_tl.assembly import (
@@ -28,7 +27,7 @@ from stylegan_tl.assembly import (
 from stylegan_tl.callbacks import Interrupt, Ticker
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.module import ImageData
-from stylegan_tl.freeze.base import Freeze
+from stylegan_tl.freeze.base import Freeze, freeze_of
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.record import (
     announce,
@@ -86,13 +85,13 @@ def run_trial(config: dict[str, Any], folder: str | Path, *, choices: dict[str, 
 def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
-    freeze: Freeze = instantiate(config["freeze"])
+    freeze = freeze_of(config["freeze"])
     check_strategy(freeze, config)
     target = open_target(config)
     if config["dry_run"]:
         return _dry_run(config, target, folder)
-    source = _source(config)
-    model, reports = build(config, target.dataset, source)
+    source = _source(config) if "source" in freeze.strategy.init.values() else None
+    model, reports = build(config, target.dataset, source, freeze.strategy.init)
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
     announce(config, folder, target, model, source, reports, trial)

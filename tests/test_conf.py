@@ -8,6 +8,7 @@ import pytest
 from hydra.utils import instantiate
 
 from stylegan_tl.config import ConfigError, conf_dir, pretrain_config, readable, validate
+from stylegan_tl.freeze.base import freeze_of
 
 CONF = Path(conf_dir())
 DATASETS = sorted(
@@ -39,8 +40,11 @@ def test_every_option_composes(compose, group: str) -> None:
             if option == "inception"
             else []
         )
+        needs += ["freeze.freeze=[G.mapping]"] if option == "selectors" else []
         config = compose([f"{group}={option}", *needs])
-        if config[group].get("_target_"):
+        if group == "freeze":
+            freeze_of(config[group])
+        elif config[group].get("_target_"):
             instantiate(config[group])
 
 

@@ -38,6 +38,8 @@ FILES = sorted([*ROOT.glob("cuda_ops/**/*.py"), *ROOT.glob("stylegan_tl/**/*.py"
 
 
 def _package(module: str) -> str:
+    if module.endswith(".__main__"):
+        return module  # a command, like every other file of no package
     parts = module.split(".")
     return "cuda_ops" if parts[0] == "cuda_ops" else ".".join(parts[:2])
 

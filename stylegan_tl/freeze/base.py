@@ -2,47 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from torch import nn
 
-__all__ = ["Freeze", "frozen_share"]
+from stylegan_tl.freeze.groups import Part, parts_of
+from stylegan_tl.freeze.selectors import select
+from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
+
+__all__ = ["Freeze", "freeze_of", "frozen_parts", "frozen_share"]
+
+
+def freeze_of(config: Mapping[str, Any]) -> Freeze:
+    """The strategy and the policy that the configuration group `freeze` describes."""
+    own = {k: v for k, v in config.items() if k != "policy"}
+    try:
+        strategy = instantiate(own, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ or error from None  # the strategy's own words
+    return Freeze(strategy, Policy(**config.get("policy", {})), own)
+
+
+def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
+    """What stays, of `parts`; raises ValueError where a selector matches nothing."""
+    frozen = {p.name for p in select(parts, strategy.freeze)}
+    if strategy.train:
+        moving = {p.name for p in select(parts, strategy.train)}
+        networks = {selector[0] for selector in strategy.train}
+        frozen |= {p.name for p in parts if p.network in networks and p.name not in moving}
+    return [p for p in parts if p.name in frozen]
 
 
 class Freeze(pl.Callback):
-    """A strategy: a subclass names the frozen modules, this class keeps them still.
+    """Keeps still what a strategy says.
 
-    The set is computed once, before the optimizers are built. Parameters lose
-    `requires_grad`, and modules stay in eval mode, so that BatchNorm statistics and `w_avg`
-    do not move either. The optimizers still list every parameter and skip those without a
-    gradient, so a checkpoint has one form under every strategy.
+    The set is computed once, before the optimizers are built. Parameters lose `requires_grad`;
+    a module all of whose parameters are frozen stays in eval mode, so that `w_avg` does not move
+    either, and batch normalisation follows the policy. The optimizers still list every parameter
+    and skip those without a gradient, so a checkpoint has one form under every strategy.
     """
 
-    names: tuple[str, ...] = ()  # what `apply` found
+    def __init__(
+        self,
+        strategy: Strategy,
+        policy: Policy | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.strategy, self.policy = strategy, policy or Policy()
+        self.settings = dict(settings or {})
+        wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
+        if wrong:
+            raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
+        self._still: list[nn.Module] = []
+        self._batch_norm: list[nn.Module] = []
 
-    def select(self, model: pl.LightningModule) -> list[str]:
-        """Dotted names ('D.b64', 'G.mapping') of the modules or parameters that stay."""
-        raise NotImplementedError
-
-    def settings(self) -> dict[str, Any]:
-        """The strategy's own numbers, for the record."""
-        return {}
+    def select(self, model: nn.Module) -> list[Part]:
+        """The tensors that stay; raises ValueError if G or D would have nothing to train."""
+        parts = parts_of(model)
+        frozen = frozen_parts(parts, self.strategy)
+        for network in "GD":
+            left = {p.name for p in parts if p.network == network and p.is_parameter}
+            if not left - {p.name for p in frozen}:
+                raise ValueError(f"freeze: nothing of {network} is left to train; freeze less")
+        return frozen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Freeze before the optimizers exist."""
         self.apply(pl_module)
 
-    def apply(self, model: pl.LightningModule) -> dict[str, Any]:
-        """Freeze `model` and return the record: settings, names, frozen share of G and of D."""
-        self.names = tuple(self.select(model))
-        for name in self.names:
-            _get(model, name).requires_grad_(False)
+    def apply(self, model: nn.Module) -> dict[str, Any]:
+        """Freeze `model` and return the record: strategy, policy, frozen share of G and of D."""
+        frozen = {p.name for p in self.select(model)}
+        reinitialised = getattr(model, "reinitialised", ())
+        frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
+        for name, parameter in model.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
+        model.lr_factors = {
+            part.name: factor
+            for selector, factor in self.policy.lr.items()
+            for part in select(parts_of(model), [selector])
+        }
+        if self.policy.path_length is False and hasattr(model, "pl_weight"):
+            model.pl_weight = 0.0
+        whole = [m for m in (*model.G.modules(), *model.D.modules()) if _is_frozen(m)]
+        self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._still = [m for m in whole if m not in self._batch_norm]
         self._keep_still(model)
+        return self.record(model)
+
+    def record(self, model: nn.Module) -> dict[str, Any]:
+        """What the trial's record says of the strategy."""
         return {
-            "strategy": type(self).__name__,
-            **self.settings(),
-            "frozen": list(self.names),
+            "strategy": self.settings.get("_target_", "none").rpartition(".")[2],
+            **{k: v for k, v in self.settings.items() if not k.startswith("_")},
+            **self.strategy.record,
+            "init": dict(self.strategy.init),
+            "policy": vars(self.policy),
+            "frozen": [*self.strategy.freeze],
+            "trained": [*self.strategy.train],
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
@@ -53,11 +115,12 @@ class Freeze(pl.Callback):
         """Undo `model.train()` for what is frozen."""
         self._keep_still(model)
 
-    def _keep_still(self, model: pl.LightningModule) -> None:
-        for name in self.names:
-            part = _get(model, name)
-            if isinstance(part, nn.Module):
-                part.eval()
+    def _keep_still(self, model: nn.Module) -> None:
+        for module in self._still:
+            module.eval()
+        for module in self._batch_norm:
+            module.train(self.policy.frozen_bn != "eval")
+            module.track_running_stats = self.policy.frozen_bn != "train"
 
 
 def frozen_share(network: nn.Module) -> dict[str, float]:
@@ -67,6 +130,6 @@ def frozen_share(network: nn.Module) -> dict[str, float]:
     return {"parameters": total, "frozen": frozen, "share": frozen / total}
 
 
-def _get(model: nn.Module, name: str) -> nn.Module | nn.Parameter:
-    parent, _, leaf = name.rpartition(".")
-    return getattr(model.get_submodule(parent), leaf)
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)

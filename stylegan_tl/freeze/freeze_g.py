@@ -1,49 +1,32 @@
-"""FreezeG (Lee 2020): the low-resolution blocks of G stay, so the source's layout stays.
+"""FreezeG (Lee 2020) and its opposite: one end of the synthesis stays the source's.
 
-What: every block of the synthesis up to a resolution is frozen, its ToRGB with it; for a
-StyleGAN the mapping network too, since w must keep its meaning for the frozen layers.
-When: source and target share geometry (faces to portraits, rooms to rooms).
-Values: 8 to 32; everything from the next resolution on adapts colour and texture.
+What: the blocks of G at most `up_to` px, or at least `from_` px, are frozen, ToRGB following its
+block. Low blocks hold layout and pose, high ones colour and texture. With the low end a StyleGAN's
+mapping network stays too, since w must keep its meaning for the frozen layers.
+When: low: source and target share geometry (faces to portraits, rooms to rooms). High: they share
+texture and light, and differ in shape. Lee trained 2 or 3 resolutions, without path length.
+Values: up_to 8 to 32. Costs: low: less than nothing, no gradient passes the frozen blocks.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from stylegan_tl.freeze.strategy import Strategy
 
-import pytorch_lightning as pl
-from torch import nn
-
-from stylegan_tl.freeze.base import Freeze
-from stylegan_tl.freeze.selectors import blocks
-
-__all__ = ["FreezeG", "freeze_g"]
+__all__ = ["freeze_g"]
 
 
-def freeze_g(G: nn.Module, up_to_resolution: int) -> list[str]:
-    """Names of G's blocks of at most `up_to_resolution`, and of its mapping network if any."""
-    found = blocks(G)
-    if up_to_resolution not in list(found)[:-1]:
-        raise ValueError(
-            f"freeze.up_to_resolution={up_to_resolution}, but this G has blocks at "
-            f"{', '.join(map(str, found))}: choose one of them below the last"
-        )
-    names = [name for resolution, name in found.items() if resolution <= up_to_resolution]
-    return (["mapping"] if hasattr(G, "mapping") else []) + names
+def freeze_g(
+    up_to_resolution: int | None = None,
+    from_resolution: int | None = None,
+    mapping: bool | None = None,
+) -> Strategy:
+    """Freezes G's blocks up to or from a resolution; `mapping` adds its mapping network.
 
-
-class FreezeG(Freeze):
-    """Freezes G from the latent up to a resolution."""
-
-    def __init__(self, up_to_resolution: int) -> None:
-        self.up_to_resolution = up_to_resolution
-
-    def select(self, model: pl.LightningModule) -> list[str]:
-        """Low blocks of G."""
-        return [f"G.{name}" for name in freeze_g(model.G, self.up_to_resolution)]
-
-    def settings(self) -> dict[str, Any]:
-        """The resolution and the number of blocks, k."""
-        return {
-            "up_to_resolution": self.up_to_resolution,
-            "k": self.up_to_resolution.bit_length() - 2,
-        }
+    Raises ValueError unless exactly one end is given.
+    """
+    if (up_to_resolution is None) == (from_resolution is None):
+        raise ValueError("freeze_g: give one of freeze.up_to_resolution, freeze.from_resolution")
+    low = up_to_resolution is not None
+    at = f"..{up_to_resolution}" if low else f"{from_resolution}.."
+    optional = ("G.mapping?",) if (low if mapping is None else mapping) else ()
+    return Strategy(freeze=(f"G.block@res:{at}", *optional))

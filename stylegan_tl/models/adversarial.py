@@ -70,6 +70,8 @@ class AdversarialModel(pl.LightningModule):
         self.seed = seed
         self.nimg = 0
         self.lineage: dict = {}
+        self.lr_factors: dict[str, float] = {}  # of parameters, by name; 1 where not named
+        self.reinitialised: tuple[str, ...] = ()  # prefixes of what no source model gave
         self.augment: nn.Module | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -128,8 +130,8 @@ class AdversarialModel(pl.LightningModule):
         plan = self.training_plan
         D_interval = plan.r1_interval if plan.r1_gamma else 0
         return [
-            _adam(self.G, plan.lr_G, plan.betas, self.G_interval),
-            _adam(self.D, plan.lr_D, plan.betas, D_interval),
+            _adam(self._groups("G", plan.lr_G), plan.betas, self.G_interval),
+            _adam(self._groups("D", plan.lr_D), plan.betas, D_interval),
         ]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -236,6 +238,14 @@ class AdversarialModel(pl.LightningModule):
         if self.augment is not None:
             self.augment.adapt(self.images_per_step)
 
+    def _groups(self, network: str, lr: float) -> list[dict]:
+        """The parameters of a network by learning rate, those of the plan's own rate first."""
+        by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in getattr(self, network).named_parameters():
+            factor = self.lr_factors.get(f"{network}.{name}", 1.0)
+            by_factor.setdefault(factor, []).append(parameter)
+        return [{"params": some, "lr": lr * factor} for factor, some in by_factor.items() if some]
+
     def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         return images if self.augment is None else self.augment(images, generator)
 
@@ -245,8 +255,7 @@ class AdversarialModel(pl.LightningModule):
             yield slice(start, min(start + size, count))
 
 
-def _adam(
-    network: nn.Module, lr: float, betas: tuple[float, float], interval: int
-) -> torch.optim.Adam:
-    lr, betas = losses.lazy_adam(lr, betas, interval) if interval else (lr, betas)
-    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+def _adam(groups: list[dict], betas: tuple[float, float], interval: int) -> torch.optim.Adam:
+    for group in groups:
+        group["lr"], corrected = losses.lazy_adam(group["lr"], betas, interval)
+    return torch.optim.Adam(groups, betas=corrected, eps=1e-8, fused=True)

@@ -42,14 +42,20 @@ class LoadReport:
 
 
 def load_into(
-    model: nn.Module, source: SourceModel, *, reinit: Sequence[str] = ()
+    model: nn.Module,
+    source: SourceModel,
+    *,
+    networks: Sequence[str] = ("G", "D"),
+    reinit: Sequence[str] = (),
 ) -> dict[str, LoadReport]:
     """Copy the source's G_ema into `model.G` and `model.G_ema`, its D into `model.D`.
 
+    `networks`: those of G and D that are taken; the others keep their fresh initialisation.
     `reinit`: dotted prefixes ('G.mapping.embed') that keep their fresh initialisation.
     Raises SourceError, before anything is copied, when a tensor is left unexplained.
     """
-    plan = {"G": "G_ema", "G_ema": "G_ema", "D": "D"}
+    plan = {"G": "G_ema", "G_ema": "G_ema"} if "G" in networks else {}
+    plan |= {"D": "D"} if "D" in networks else {}
     reports = {
         name: load_network(getattr(model, name), source.state(origin), name, origin, reinit, False)
         for name, origin in plan.items()
