@@ -2,7 +2,7 @@
 
     <stem>-<digest>.so    a library; damaged if its digest is not that of its name
     <stem>.lock           locked while one process builds; holds the reason if it failed
-    <stem>.building/      where the holder of that lock works
+    <stem>.*.building/    where a builder works, itself locked, so that the dead's can be cleared
 
 The lock is the operating system's, which frees it when its holder dies, however it dies. A library
 appears by one rename. Free of torch.
@@ -91,14 +91,14 @@ def _own_folder() -> Path:
 def _keep(folder: Path, stem: str, make: Callable[[Path], None]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{stem}.lock") as (log, waited):
-        if waited and (path := find(folder, stem)):
+        if path := find(folder, stem):  # made since the caller looked
             return path
         if waited and (reason := log.read_text(encoding="utf-8")):
             raise Failed(reason)
         _sweep(folder)
         log.write_text("", encoding="utf-8")
         try:
-            return _make(folder / f"{stem}.building", make)
+            return _make(folder, stem, make)
         except RuntimeError as error:  # tell those who wait, or each would fail by itself
             with contextlib.suppress(OSError):
                 log.write_text(str(error), encoding="utf-8")
@@ -133,36 +133,33 @@ def _try_lock(descriptor: int) -> bool | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what builders left that were killed: what they work in is locked, by themselves."""
-    for left in folder.glob("*.building/*/"):
+    """Remove what builders left that were killed: nobody locks it any more."""
+    for left in folder.glob("*.building"):
         with contextlib.suppress(OSError), open(left / "alive", "rb") as file:
             if _try_lock(file.fileno()):
                 shutil.rmtree(left, ignore_errors=True)
-                left.parent.rmdir()
 
 
-def _make(work: Path, make: Callable[[Path], None]) -> Path:
-    """Build in a folder of its own inside `work`, then move the library beside `work` at once."""
-    work.mkdir(exist_ok=True)
-    mine = Path(tempfile.mkdtemp(dir=work))  # compilers of a killed builder still write to its own
+def _make(folder: Path, stem: str, make: Callable[[Path], None]) -> Path:
+    """Build in a folder of its own (a killed builder's compilers still write), then rename."""
+    work = Path(tempfile.mkdtemp(dir=folder, prefix=f"{stem}.", suffix=".building"))
     try:
-        with open(mine / "alive", "wb") as alive:
+        with open(work / "alive", "wb") as alive:
             _try_lock(alive.fileno())
-            make(mine)
-            name = f"{work.stem}-{_digest(mine / 'library.so')}.so"
-            os.replace(mine / "library.so", work.parent / name)
-            _drop_damaged(work.parent, work.stem, name)
+            make(work)
+            path = folder / f"{stem}-{_digest(work / 'library.so')}.so"
+            os.replace(work / "library.so", path)
+            _drop_damaged(folder, stem)
     finally:
-        shutil.rmtree(mine, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            work.rmdir()
-    return work.parent / name
+        shutil.rmtree(work, ignore_errors=True)
+    return path
 
 
-def _drop_damaged(folder: Path, stem: str, good: str) -> None:
+def _drop_damaged(folder: Path, stem: str) -> None:
     for path in folder.glob(f"{stem}-*.so"):
-        if path.name != good:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if not path.stem.endswith(_digest(path)):
+                path.unlink()
 
 
 def _digest(path: Path) -> str:

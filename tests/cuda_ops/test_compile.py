@@ -31,8 +31,19 @@ package.__path__ = [{package!r}]
 sys.modules["cuda_ops"] = package
 from cuda_ops import compile as building
 building.SOURCES = pathlib.Path({sources!r})
-print(ctypes.CDLL(str(building.build("cpu").path)).answer())
 assert "torch" not in sys.modules
+"""
+BUILD = """
+print(ctypes.CDLL(str(building.build("cpu").path)).answer())
+"""
+# Twenty-five of them at once.
+FORK = """
+def build():
+    return ctypes.CDLL(str(building.build("cpu").path)).answer()
+
+import os
+children = [os.fork() or os._exit(build()) for _ in range(25)]
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 """
 TRAIN = """
 import warnings
@@ -67,7 +78,7 @@ def _start(code: str, *options: str, **env: str) -> subprocess.Popen:
 
 
 def _finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=300)  # a crowd on a busy machine takes its time
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
 
@@ -105,8 +116,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _light(sources: Path, **env: str) -> subprocess.Popen:
-    code = LIGHT.format(package=str(ROOT / "cuda_ops"), sources=str(sources))
+def _light(sources: Path, then: str = BUILD, **env: str) -> subprocess.Popen:
+    code = LIGHT.format(package=str(ROOT / "cuda_ops"), sources=str(sources)) + then
     return _start(code, "-S", STYLEGAN_TL_KERNELS=str(sources.parent / "kernels"), **env)
 
 
@@ -131,11 +142,18 @@ def test_import_builds_nothing(tmp_path: Path) -> None:
 def test_two_hundred_processes_build_once(sources: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     compiler = _script(tmp_path / "cxx", f'[ "$1" = --version ] || echo x >>{log}\nexec g++ "$@"')
-    crowd = [_light(sources, CXX=compiler) for _ in range(200)]
-    assert [_finish(process) for process in crowd] == ["42\n"] * 200
+    crowd = [_light(sources, FORK, CXX=compiler) for _ in range(8)]
+    assert [_finish(process) for process in crowd] == [f"{[42] * 25}\n"] * 8
     assert log.read_text() == "x\n" * 3  # two units and the link, once
     left = sorted(path.suffix for path in (tmp_path / "kernels").iterdir())
     assert left == [".lock", ".so"]  # one library and nothing half-made
+
+
+@needs_compiler
+def test_a_file_system_without_locks(sources: Path, tmp_path: Path) -> None:
+    fail = "import fcntl\ndef fail(*_): raise OSError(37, 'No locks available')\nfcntl.flock = fail"
+    assert _finish(_light(sources, f"{fail}\n{FORK.replace('25', '8')}")) == f"{[42] * 8}\n"
+    assert all(path.suffix in (".so", ".lock") for path in (tmp_path / "kernels").iterdir())
 
 
 @needs_compiler
@@ -218,10 +236,10 @@ def test_a_killed_builder_blocks_nobody(sources: Path, tmp_path: Path) -> None:
     waiting = _light(sources, CXX=slow)
     time.sleep(0.3)
     kernels = tmp_path / "kernels"
-    (left,) = kernels.glob("*.building/*")
+    (left,) = kernels.glob("*.building")
     builder.kill()  # not even a chance to unlock
     builder.communicate()
-    _wait_for(lambda: [p for p in kernels.glob("*.building/*") if p != left])
+    _wait_for(lambda: [p for p in kernels.glob("*.building") if p != left])
     gone = not left.exists()  # the one that waited took over and cleared away
     go.touch()
     assert _finish(waiting) == "42\n"
@@ -233,7 +251,7 @@ def test_a_killed_builder_blocks_nobody(sources: Path, tmp_path: Path) -> None:
 def test_leftovers_of_other_builds_are_cleared_those_of_the_living_are_not(
     sources: Path, tmp_path: Path
 ) -> None:
-    folders = [tmp_path / "kernels" / f"cpu-{name}.building" / "w" for name in ("dead", "living")]
+    folders = [tmp_path / "kernels" / f"cpu-{name}.x.building" for name in ("dead", "living")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "alive").touch()
@@ -317,14 +335,14 @@ def test_a_full_disk(
         path = build("cpu").path
     assert _answer(path) == 42
     assert kernels not in path.parents
-    assert not list(kernels.glob("*.so")) + list(kernels.glob("*.building/*"))
+    assert not list(kernels.glob("*.so")) + list(kernels.glob("*.building"))
 
 
 @needs_compiler
 def test_a_temporary_folder_is_gone_when_its_process_ends(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "kernels").touch()
     (tmp_path / "tmp").mkdir()
-    code = LIGHT.format(package=str(ROOT / "cuda_ops"), sources=str(sources))
+    code = LIGHT.format(package=str(ROOT / "cuda_ops"), sources=str(sources)) + BUILD
     code = "import warnings\nwarnings.simplefilter('ignore')\n" + code
     env = {"STYLEGAN_TL_KERNELS": str(tmp_path / "kernels"), "TMPDIR": str(tmp_path / "tmp")}
     assert _finish(_start(code, **env)) == "42\n"
