@@ -15,9 +15,13 @@ struct Jet {
   M value, first, second;
 };
 
+// 1 / v for v >= 1; in float within 2 ulp, at a third of the instructions of a division.
+__device__ __forceinline__ double reciprocal(double v) { return 1 / v; }
+__device__ __forceinline__ float reciprocal(float v) { return __fdividef(1.f, v); }
+
 template <class M>
 __device__ __forceinline__ M logistic(M v) {
-  return M(1) / (M(1) + exp(-v));
+  return reciprocal(1 + exp(-v));
 }
 
 struct Tanh {
