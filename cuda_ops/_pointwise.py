@@ -15,7 +15,7 @@ from cuda_ops._native import launch
 __all__ = ["Curve", "Operands", "grad", "in_pixels", "second", "value"]
 
 _THREADS = 256  # as in csrc/pointwise.cuh
-_BLOCKS = 2048  # enough to fill any GPU several times over
+_BLOCKS, _SUM_BLOCKS = 2048, 1024  # fill a GPU several times over; fewer leave fewer sums
 
 
 class Curve(NamedTuple):
@@ -50,7 +50,7 @@ def value(y: Tensor, operands: Operands, curve: Curve) -> Tensor:
     operands = _operands(operands, y.dtype)
     z = torch.empty_like(y)
     if y.numel():
-        cut = _cut(y, pixels, (operands,), (y, z))
+        cut = _cut(y, pixels, (operands,), (y, z), _BLOCKS)
         launch("pointwise", y, y, *operands, z, *cut.arguments, curve.kind, *curve[1:])
     return z
 
@@ -173,8 +173,12 @@ def _cut(
     pixels: bool,
     operands: tuple[Operands, ...],
     used: tuple[Tensor | None, ...],
+    least: int = _SUM_BLOCKS,
 ) -> _Cut:
-    """Cut `y` into blocks that read `operands` and the tensors `used`, all laid out alike."""
+    """Cut `y` into blocks, `least` of them if it is large.
+
+    The blocks read or write the tensors `used`, all laid out as `y`, with the `operands`.
+    """
     samples, rows, columns, pixels, stride = _matrix(y, pixels, operands)
     width = 16 // y.element_size()
     if columns % width or any(t is not None and t.data_ptr() % 16 for t in used):
@@ -182,7 +186,7 @@ def _cut(
     lanes = min(32, 1 << max(0, _ceil(columns, width) - 1).bit_length())
     blocks = samples * _ceil(columns, lanes * width)
     steps = 32
-    while steps > 4 and blocks * _ceil(rows, steps * (_THREADS // lanes)) < _BLOCKS:
+    while steps > 4 and blocks * _ceil(rows, steps * (_THREADS // lanes)) < least:
         steps //= 2
     return _Cut(samples, rows, columns, y.shape[1], stride, pixels, width, lanes, steps)
 

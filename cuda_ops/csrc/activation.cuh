@@ -15,9 +15,13 @@ struct Jet {
   M value, first, second;
 };
 
+// 1 / v for v >= 1; in float within 2 ulp, at a third of the instructions of a division.
+__device__ __forceinline__ double reciprocal(double v) { return 1 / v; }
+__device__ __forceinline__ float reciprocal(float v) { return __fdividef(1.f, v); }
+
 template <class M>
 __device__ __forceinline__ M logistic(M v) {
-  return M(1) / (M(1) + exp(-v));
+  return reciprocal(1 + exp(-v));
 }
 
 struct Tanh {
@@ -91,13 +95,14 @@ struct Curve {
       f([low](M v) { return Jet<M>{v > 0 ? v : low * v, v > 0 ? M(1) : low, M(0)}; });
     }
   }
-  __device__ __forceinline__ M clamped(M v) const {  // lets NaN through
-    return v > limit ? limit : v < -limit ? -limit : v;
+  __device__ __forceinline__ M clamped(M v) const {  // lets NaN through; two selects, no branch
+    const M low = v < -limit ? -limit : v;
+    return low > limit ? limit : low;
   }
   // The derivatives of the whole; zero where clamped, not where the limit is just met.
   __device__ __forceinline__ Jet<M> operator()(const Jet<M>& act) const {
     const M z = gain * act.value;
-    const M inside = z > limit || z < -limit ? M(0) : gain;
+    const M inside = (z < 0 ? -z : z) > limit ? M(0) : gain;
     return {z, inside * act.first, inside * act.second};
   }
 };

@@ -223,3 +223,4 @@ T atomicAdd(T* p, T v) { T old = *p; *p = old + v; return old; }
 inline unsigned atomicOr(unsigned* p, unsigned v) { unsigned old = *p; *p |= v; return old; }
 inline float __expf(float v) { return std::exp(v); }
 inline float rsqrtf(float v) { return 1 / std::sqrt(v); }
+inline float __fdividef(float a, float b) { return a / b; }

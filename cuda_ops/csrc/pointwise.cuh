@@ -243,7 +243,7 @@ __device__ __forceinline__ void add_row(const M (&e)[V], const M (&f)[V], Totals
 // -- the three passes -----------------------------------------------------------------------------
 
 template <class T, int V, bool PIXELS, bool SMOOTH>
-__global__ void __launch_bounds__(THREADS, sizeof(T) < 4 && !SMOOTH ? 4 : 3)
+__global__ void __launch_bounds__(THREADS, 3)
     value_kernel(const T* y, Operands<math_t<T>> in, T* z, Curve<math_t<T>> curve, Tile tile) {
   using M = math_t<T>;
   constexpr int U = SMOOTH ? 2 : 4;
