@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cuda_ops._native import launch, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels, emulating
+from cuda_ops.warp import beside
 
 __all__ = ["cutout", "diffaugment"]
 
@@ -38,11 +39,9 @@ def diffaugment(
     takes = "CUDA tensors, or float32 on the CPU"
     if not use_kernel(impl, images, cpu=True, cuda=True, takes=takes):
         return _diffaugment_ref(images, factors, shift, hole)
-    device = images.device
     math = torch.float64 if images.dtype == torch.float64 else torch.float32
-    factors = None if factors is None else factors.to(device, math)
-    shift = None if shift is None else shift.to(device, torch.int32)
-    hole = None if hole is None else hole.to(device, torch.float32)
+    factors, shift = beside(images, factors, math), beside(images, shift, torch.int32)
+    hole = beside(images, hole, torch.float32)
     return torch.ops.cuda_ops.diffaugment(images, factors, shift, hole, False, False)
 
 

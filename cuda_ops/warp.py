@@ -16,7 +16,7 @@ from cuda_ops._native import launch, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels, emulating
 from cuda_ops.warp_ref import REACH, SYM6, sym6_centre, warp_ref
 
-__all__ = ["warp"]
+__all__ = ["beside", "warp"]
 
 _WORKSPACE = 2**25  # bytes of fine samples at once: they stay in the GPU's cache
 
@@ -44,10 +44,16 @@ def warp(
     # On the CPU copies and colours alone are not faster than the reference.
     if not use_kernel(impl, images, cpu=source is not None, cuda=True, takes=takes):
         return warp_ref(images, place, source, colour)
-    device = images.device
-    place = None if place is None else place.to(device, torch.int32)
-    source, colour = (None if t is None else t.to(device, torch.float64) for t in (source, colour))
+    place = beside(images, place, torch.int32)
+    source, colour = (beside(images, t, torch.float64) for t in (source, colour))
     return torch.ops.cuda_ops.warp(images, place, source, colour, False)
+
+
+def beside(images: Tensor, parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Bring a parameter to the device of the images; the host does not wait for a GPU."""
+    if parameter is None:
+        return None
+    return parameter.to(images.device, dtype, non_blocking=images.is_cuda)
 
 
 def _validate(

@@ -246,7 +246,9 @@ __device__ __forceinline__ void look_inside(Lanes<M>& sum, const Lanes<M>* sampl
     for (int k = w.k_low; k <= w.k_high; k++) {
       const M x = 1 - fabs(uj + M(map.uk) * (k - w.k_low));
       const M y = 1 - fabs(vj + M(map.vk) * (k - w.k_low));
-      if (x > 0 && y > 0) add(sum, x * y, samples[int64_t(j) * map.fine + k]);
+      if (!(x > 0 && y > 0)) continue;
+      const Lanes<M> p = samples[int64_t(j) * map.fine + k];  // one access of 16 bytes
+      add(sum, x * y, p);
     }
   }
 }
@@ -274,7 +276,9 @@ __device__ Lanes<M> looking_at(const Lanes<M>* samples, const Affine& map, const
           const double pu = map.u(k, j), pv = map.v(k, j);
           if (!(fabs(pu - in_u.at) < 1 && fabs(pv - in_v.at) < 1)) continue;
           const double x = in_u.weight(map, pu, a, u), y = in_v.weight(map, pv, b, v);
-          if (x > 0 && y > 0) add(sum, M(x * y), samples[int64_t(j) * map.fine + k]);
+          if (!(x > 0 && y > 0)) continue;
+          const Lanes<M> p = samples[int64_t(j) * map.fine + k];
+          add(sum, M(x * y), p);
         }
     }
   }
@@ -353,7 +357,7 @@ look_up(const Lanes<math_t<T>>* fine, const T* x, const int* blits, const double
 
 // B^T: each pixel of the result sums the pixels that show it. Grid: tiles, images, chunks.
 template <class T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 4)
 fold_back(const T* g, const Lanes<math_t<T>>* wide, const int* blits, const double* sources,
           const double* colours, T* y, WarpShape s) {
   using M = math_t<T>;
@@ -371,19 +375,25 @@ fold_back(const T* g, const Lanes<math_t<T>>* wide, const int* blits, const doub
   int at_y, at_x;
   blit.unturned(row, column, at_y, at_x);
   Lanes<M> sum = {};
-  each_reflection(at_y, blit.y, 0, s.size, s.size, [&](int i) {
-    each_reflection(at_x, blit.x, 0, s.size, s.size, [&](int j) {
-      if (!moves) {
+  if (!moves) {
+    each_reflection(at_y, blit.y, 0, s.size, s.size, [&](int i) {
+      each_reflection(at_x, blit.x, 0, s.size, s.size, [&](int j) {
         add(sum, M(1), uncoloured(colour, read_pixel(image, s.xs, channels, i, j)));
-        return;
-      }
+      });
+    });
+  } else {
+    each_reflection(at_y, blit.y, 0, s.size, s.size, [&](int i) {
       each_reflection(i, 0, -REACH, s.size + REACH, s.size, [&](int p) {
-        each_reflection(j, 0, -REACH, s.size + REACH, s.size, [&](int q) {
-          add(sum, M(1), wide[int64_t(p + REACH) * extent + q + REACH]);
+        const Lanes<M>* line = wide + int64_t(p + REACH) * extent + REACH;
+        each_reflection(at_x, blit.x, 0, s.size, s.size, [&](int j) {
+          each_reflection(j, 0, -REACH, s.size + REACH, s.size, [&](int q) {
+            const Lanes<M> v = line[q];
+            add(sum, M(1), v);
+          });
         });
       });
     });
-  });
+  }
   write_pixel(y + n * s.ys[0] + c0 * s.ys[1], s.ys, channels, row, column, sum);
 }
 
