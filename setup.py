@@ -39,7 +39,19 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=68"],
+        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=68", "hypothesis>=6.100"],
+        # A whole nvcc without a system toolkit: one version of the five, as cuda_ops/toolkit.py
+        # finds them. They need a driver of CUDA 13; for an older one install its own toolkit.
+        "cuda": [
+            f"{package}>=13,<14 ; sys_platform == 'linux'"
+            for package in (
+                "nvidia-cuda-nvcc",
+                "nvidia-cuda-runtime",
+                "nvidia-cuda-crt",
+                "nvidia-nvvm",
+                "nvidia-cuda-cccl",
+            )
+        ],
         "lmdb": ["lmdb>=1.4"],
     },
 )

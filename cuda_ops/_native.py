@@ -25,16 +25,16 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 
 def use_kernel(
     impl: str | None,
     *tensors: Tensor | None,
-    cpu: Callable[[ctypes.CDLL], bool],
+    cpu: Callable[[int], bool] | bool,
     cuda: bool,
     takes: str,
 ) -> bool:
     """Say whether an operator runs its kernel on these tensors; if not, its reference does.
 
-    `cpu(kernels)` says whether the CPU kernel takes them (it is asked only about float32 CPU
-    tensors), `cuda` whether the CUDA kernel does; `impl` is None (the fastest there is), "ref",
-    "cpu" or "cuda". Raises ValueError for another `impl`, and if the kernel asked for does not
-    take the tensors or is not there: `takes` says what it takes.
+    `cpu`, or `cpu(lanes)` with the floats of a vector register, says whether the CPU kernel takes
+    them (only float32 CPU tensors are asked about), `cuda` whether the CUDA kernel does; `impl` is
+    None (the fastest there is), "ref", "cpu" or "cuda". Raises ValueError for another `impl`, and
+    if the kernel asked for does not take the tensors or is not there: `takes` says what it takes.
     """
     if impl not in (None, "ref", "cpu", "cuda"):
         raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu', 'cuda'")
@@ -46,7 +46,7 @@ def use_kernel(
         able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
     else:
         able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
-        able = able and cpu(cpu_kernels())
+        able = able and (cpu if isinstance(cpu, bool) else cpu(_lanes()))
     asked = {"emulated": "cuda"}.get(kind, kind)
     if impl is not None and not (able and impl == asked):
         raise ValueError(f"impl={impl!r} takes {takes}; or its kernels are not available")
@@ -65,6 +65,11 @@ def _kind(tensors: list[Tensor]) -> str:
 def _there(kind: str) -> bool:
     kernels = {"cpu": cpu_kernels, "cuda": cuda_kernels, "emulated": emulated_kernels}[kind]
     return kernels() is not None
+
+
+@torch.compiler.assume_constant_result
+def _lanes() -> int:
+    return cpu_kernels().winograd_lanes()
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -117,7 +122,11 @@ def register(
     backward: Callable | None = None,
     setup: Callable | None = None,
 ) -> None:
-    """Register an operator: its kernels, its shape propagation and its gradient."""
+    """Register an operator: its kernels, its shape propagation and its gradient.
+
+    In `backward`, `ctx.needs_input_grad` is True only for the gradients that this very call of
+    `torch.autograd` asks for: with `grad(y, x)` the weights cost nothing (see `_asked`).
+    """
     name = schema.split("(")[0]
     library.define(schema)
     library.impl(name, lambda *args: (cuda if emulating() else cpu)(*args), "CPU")
@@ -125,6 +134,48 @@ def register(
         library.impl(name, cuda, "CUDA")
     torch.library.register_fake(f"cuda_ops::{name}", fake, lib=library)
     if backward is not None:
+        save, backward = _only_asked(setup, backward)
         torch.library.register_autograd(
-            f"cuda_ops::{name}", backward, setup_context=setup, lib=library
+            f"cuda_ops::{name}", backward, setup_context=save, lib=library
         )
+
+
+def _only_asked(setup: Callable, backward: Callable) -> tuple[Callable, Callable]:
+    """Let `backward` see in `ctx.needs_input_grad` what is asked for now, not what could be."""
+
+    def save(ctx, inputs, output) -> None:
+        ctx.tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        setup(ctx, inputs, output)
+
+    def run(ctx, *grads):
+        possible = ctx.needs_input_grad
+        try:
+            ctx.needs_input_grad = _asked(ctx)
+            return backward(ctx, *grads)
+        finally:
+            ctx.needs_input_grad = possible  # another backward may ask for more
+
+    return save, run
+
+
+def _asked(ctx) -> tuple[bool, ...]:
+    """Return which inputs' gradients the running backward uses.
+
+    R1 and path length take `grad(y, x)`. Nodes in C++ ask the engine's plan which of their outputs
+    lead to x and leave out the others; Python's nodes are only told what requires grad, so that
+    the gradients of all weights would be computed and dropped. So we ask the same plan.
+    """
+    asked = list(ctx.needs_input_grad)
+    edges = getattr(ctx, "next_functions", ())  # one for each tensor among the inputs
+    if len(edges) == len(ctx.tensors):
+        for i, (node, _) in zip(ctx.tensors, edges, strict=True):
+            asked[i] = asked[i] and _runs(node)
+    return tuple(asked)
+
+
+def _runs(node: torch.autograd.graph.Node | None) -> bool:
+    """Say whether the running backward goes on to `node`; True where that is not known."""
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except (AttributeError, RuntimeError, TypeError):
+        return True  # a leaf that `grad` was asked for raises RuntimeError

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops.scale_act import able, scale_act
+from cuda_ops.scale_act import SMOOTH, able
 
 __all__ = ["ACTIVATIONS", "Activation", "bias_act"]
 
@@ -50,9 +50,11 @@ def bias_act(
 ) -> Tensor:
     """Add the bias `b` along `dim`, apply `act`, multiply by `gain`, clamp to `[-clamp, clamp]`.
 
-    `x` has any shape and float dtype, `b` the shape `[x.shape[dim]]`. `alpha` (slope of lrelu) and
-    `gain` default to those of `ACTIVATIONS`. `impl` is None (the fastest there is), "ref" or "cpu"
-    (float32 `[N, C, H, W]`, dim 1, linear or lrelu or relu).
+    `x` has any shape and float dtype, `b` the shape `[x.shape[dim]]` and possibly another dtype.
+    `alpha` (slope of lrelu) and `gain` default to those of `ACTIVATIONS`. `impl` is None (the
+    fastest there is), "ref", "cpu" (float32 `[N, C, H, W]`, dim 1, linear or lrelu or relu) or
+    "cuda" (everything). The result has the dtype of `x`; for all that may follow a convolution,
+    see `scale_act`. Differentiable to any order.
     Raises ValueError for an unknown `act` or `impl` and for a bias of the wrong shape.
     """
     if act not in ACTIVATIONS:
@@ -61,16 +63,41 @@ def bias_act(
         raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
-    if impl != "ref" and x.ndim == 4 and dim == 1 and act in _SLOPES:
-        slope = _SLOPES[act](alpha)
-        if able(impl, x, b):
-            return scale_act(x, b=b, slope=slope, gain=gain, clamp=clamp)
-    if impl not in (None, "ref"):
-        raise ValueError(f"impl={impl!r} takes float32 [N, C, H, W], dim=1, linear, relu or lrelu")
-    return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+    if impl == "ref" or not _able(impl, x, b, dim, act):
+        return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+    slope = _SLOPES[act](alpha) if act in _SLOPES else 0.0
+    kind = 0 if act in _SLOPES else 1 + list(SMOOTH).index(act)
+    limit = -1.0 if clamp is None else float(clamp)
+
+    def apply(x: Tensor) -> Tensor:
+        return torch.ops.cuda_ops.scale_act(x, None, None, b, slope, gain, limit, kind)
+
+    return apply(x) if x.ndim == 4 and (dim == 1 or b is None) else _along(x, b, dim, apply)
 
 
 _SLOPES = {"linear": lambda _: 1.0, "relu": lambda _: 0.0, "lrelu": lambda alpha: alpha}
+
+
+def _able(impl: str | None, x: Tensor, b: Tensor | None, dim: int, act: str) -> bool:
+    """Say whether a kernel runs; the CPU's knows only `[N, C, H, W]` and kinked lines."""
+    plain = x.ndim == 4 and dim == 1 and act in _SLOPES
+    return able(impl, x, b, cpu=plain)
+
+
+def _along(x: Tensor, b: Tensor | None, dim: int, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply to `x` of any shape an operator on `[N, C, H, W]` with the bias along C.
+
+    If `dim` is the innermost in memory, C is innermost too; otherwise `x` becomes contiguous.
+    """
+    if b is None:
+        return apply(x.reshape(1, 1, 1, -1)).reshape(x.shape)
+    last = x.movedim(dim, -1)
+    if last.is_contiguous():
+        rows = last.numel() // max(1, b.numel())
+        return apply(last.reshape(rows, b.numel(), 1, 1)).reshape(last.shape).movedim(-1, dim)
+    before, after = x.shape[: dim % x.ndim], x.shape[dim % x.ndim + 1 :]
+    y = apply(x.reshape(math.prod(before), b.numel(), math.prod(after), 1))
+    return y.reshape(x.shape)
 
 
 def _bias_act_ref(

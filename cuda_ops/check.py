@@ -13,8 +13,13 @@ import torch
 from torch import Tensor
 
 from cuda_ops.bias_act import bias_act
+from cuda_ops.conv2d import conv2d, conv_transpose2d
+from cuda_ops.conv3x3 import conv3x3
+from cuda_ops.diffaugment import diffaugment
+from cuda_ops.filtered_lrelu import filtered_lrelu
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
+from cuda_ops.warp import warp
 
 __all__ = ["CASES", "LAYOUTS", "Case", "Errors", "errors", "holds", "outputs"]
 
@@ -58,7 +63,7 @@ def errors(
             _derivatives(case, some, how, seed)
             for some, how in ((inputs, impl), (inputs, "ref"), (exact, "ref"))
         ]
-    floor = 4 * torch.finfo(dtype).eps
+    floor = (64 if dtype == torch.float64 else 4) * torch.finfo(dtype).eps  # float64 is the truth
     for (what, fast), (_, plain), (_, truth) in zip(*runs, strict=True):
         yield Errors(what, _error(fast, truth), _error(plain, truth), floor)
 
@@ -76,9 +81,7 @@ def holds(error: Errors) -> bool:
     return error.kernel <= 2 * error.reference + error.floor
 
 
-def _inputs(
-    case: Case, dtype: torch.dtype, layout: str, device: str, seed: int
-) -> list[Tensor]:
+def _inputs(case: Case, dtype: torch.dtype, layout: str, device: str, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     draw = [torch.randn(s, generator=generator, dtype=torch.float64) for s in case.shapes]
     return [_laid_out(x.to(device, dtype), layout) for x in draw]
@@ -137,32 +140,150 @@ def _poisoned() -> Iterator[None]:
 
 
 def _pointwise() -> Iterator[Case]:
+    both, noisy = ("cpu", "cuda"), dict(gain=1.4)
     for act in ("linear", "relu", "lrelu"):
         for clamp in (None, 0.7):
-            yield Case(
-                f"bias_act {act} clamp={clamp}",
-                lambda i, impl, act=act, clamp=clamp: bias_act(
-                    i[0], i[1], act=act, clamp=clamp, impl=impl
-                ),
-                ((2, 16, 5, 7), (16,)),
-                ("cpu",),
-            )
-    yield Case(
-        "scale_act",
-        lambda i, impl: scale_act(i[0], i[1], i[2], i[3], gain=1.4, impl=impl),
-        ((2, 16, 5, 7), (2, 16), (2, 1, 5, 7), (16,)),
-        ("cpu",),
-    )
+            yield _bias_act(((2, 16, 5, 7), (16,)), both, act=act, clamp=clamp)
+    for act in ("tanh", "sigmoid", "elu", "selu", "softplus", "swish"):
+        yield _bias_act(((2, 3, 5, 7), (3,)), act=act, gain=1.3)
+    yield _bias_act(((2, 8, 4, 4), (8,)), act="swish", clamp=0.7)
+    yield _bias_act(((19, 24), (24,)), act="lrelu")
+    yield _bias_act(((3, 5, 8), (3,)), act="lrelu", dim=0)
+    yield _scale_act("", ((2, 16, 5, 7), (2, 16), (2, 1, 5, 7), (16,)), both, **noisy)
+    yield _scale_act("clamped", ((2, 24, 4, 4), (2, 24), (2, 1, 4, 4), (24,)), clamp=0.9)
+    yield _scale_act("shared noise", ((2, 33, 4, 6), (2, 33), (1, 1, 4, 6), (33,)), both, **noisy)
+    yield _scale_act("one pixel", ((3, 8, 1, 1), (3, 8), (3, 1, 1, 1), (8,)), **noisy)
+
+
+def _bias_act(shapes: tuple, kernels: tuple[str, ...] = ("cuda",), **options) -> Case:
+    name = " ".join(f"{k}={v}" for k, v in options.items() if v is not None)
+    call = lambda i, impl: bias_act(*i, impl=impl, **options)  # noqa: E731
+    return Case(f"bias_act {name} {list(shapes[0])}", call, shapes, kernels)
+
+
+def _scale_act(
+    name: str, shapes: tuple, kernels: tuple[str, ...] = ("cuda",), **options: float
+) -> Case:
+    call = lambda i, impl: scale_act(*i, impl=impl, **options)  # noqa: E731
+    return Case(f"scale_act {name}".strip(), call, shapes, kernels)
 
 
 def _resampling() -> Iterator[Case]:
-    f = setup_filter([1, 3, 3, 1])
+    """Yield factors of 2 (unrolled kernels), any factors, crops, and 2-D filters."""
+    short, long = [1.0, 3, 3, 1], [1.0, 2, -4, 9, 7, 3, -2, 1]
+    table = [
+        ("up, 4 taps", short, dict(up=2, padding=[2, 1, 2, 1], gain=4), (2, 16, 5, 16)),
+        ("down, 4 taps", short, dict(down=2, padding=1), (2, 16, 6, 16)),
+        ("same, 4 taps", short, dict(padding=[2, 1, 1, 2]), (1, 16, 5, 16)),
+        ("up, 8 taps", long, dict(up=2, padding=[4, 3, 4, 3]), (1, 16, 5, 8)),
+        ("down, 8 taps", long, dict(down=2, padding=3, flip_filter=True), (1, 16, 6, 16)),
+        ("same, 8 taps", long, dict(padding=[4, 3, 3, 4]), (1, 16, 5, 16)),
+        ("odd sizes", short, dict(up=2, padding=[3, 0, -1, 2]), (2, 3, 5, 7)),
+        ("3/2, crop", long, dict(up=3, down=[2, 1], padding=[-1, 2, 3, -2]), (2, 3, 5, 7)),
+        ("2-D", [[1.0, 2, 3], [0, 1, 5]], dict(up=[2, 1], down=[1, 2], padding=2), (2, 3, 5, 7)),
+    ]
+    for name, taps, options, shape in table:
+        f = setup_filter(taps)
+        yield Case(
+            f"upfirdn2d {name}",
+            lambda i, impl, f=f, options=options: upfirdn2d(i[0], f, **options, impl=impl),
+            (shape,),
+            ("cpu", "cuda"),
+        )
+
+
+def _convolution() -> Iterator[Case]:
     yield Case(
-        "upfirdn2d up",
-        lambda i, impl: upfirdn2d(i[0], f.to(i[0].device), up=2, padding=[2, 1, 2, 1], impl=impl),
-        ((2, 3, 5, 7),),
-        ("cpu",),
+        "conv2d",
+        lambda i, impl: conv2d(i[0], i[1], stride=2, padding=1, groups=2, impl=impl),
+        ((2, 6, 5, 7), (4, 3, 3, 3)),
+        ("cpu", "cuda"),
     )
+    yield Case(
+        "conv_transpose2d",
+        lambda i, impl: conv_transpose2d(
+            i[0], i[1], stride=2, padding=1, output_padding=1, impl=impl
+        ),
+        ((2, 4, 3, 5), (4, 3, 4, 3)),
+        ("cpu", "cuda"),
+    )
+    for mode, up, down, size in (("plain", 1, 1, 6), ("up", 2, 1, 12), ("down", 1, 2, 3)):
+        yield Case(
+            f"conv3x3 {mode}",
+            lambda i, impl, up=up, down=down: _layer(i, up, down, impl),
+            ((2, 16, 6, 6), (16, 16, 3, 3), (2, 16), (2, 16), (2, 1, size, size), (16,)),
+            ("cpu",),
+        )
 
 
-CASES: tuple[Case, ...] = (*_pointwise(), *_resampling())
+def _layer(i: list[Tensor], up: int, down: int, impl: str) -> Tensor:
+    """Apply a modulated layer with a filter that shows when it is turned round."""
+    x, w, styles, scale, noise, b = i
+    f = setup_filter([1, 4, 3, 2]).to(x)
+    operands = dict(styles=styles, scale=scale, noise=noise, b=b)
+    options = dict(up=up, down=down, slope=0.2, gain=1.4, impl=impl)
+    return conv3x3(x, w / 12, f, **operands, **options)
+
+
+def _filtered() -> Iterator[Case]:
+    table = [
+        (2, 2, 12, 12, 9, None),
+        (4, 2, 24, 12, [17, 16, 17, 16], 1.5),
+        (2, 1, 3, 2, [-1, 2, 1, 0], None),
+    ]
+    for up, down, up_taps, down_taps, padding, clamp in table:
+        fu, fd = (setup_filter([1.0 + k * (n - k) for k in range(n)]) for n in (up_taps, down_taps))
+        options = dict(up=up, down=down, padding=padding, clamp=clamp)
+        yield Case(
+            f"filtered_lrelu up={up} down={down}",
+            lambda i, impl, fu=fu, fd=fd, options=options: filtered_lrelu(
+                i[0], fu, fd.to(i[0].device), i[1], **options, impl=impl
+            ),
+            ((2, 3, 6, 7), (3,)),
+            ("cuda",),
+        )
+
+
+CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_filtered(), *_convolution())
+def _augmentation() -> Iterator[Case]:
+    place = torch.tensor([[1, 3, 2, -1], [0, 2, -9, 0], [0, 0, 0, 0]])
+    turned = [[0.9, -0.5, 1.5], [0.4, 0.8, -0.5], [0, 0, 1]]
+    far = [[1.3, 0.6, 17.2], [-0.8, 1.1, -9.4], [0, 0, 1]]
+    source = torch.tensor([turned, far, torch.eye(3).tolist()])
+    mix = [[0.3, 0.5, 0.2, 0.1], [-0.4, 1.2, 0.2, -0.3], [0.3, -0.6, 0.9, 0.0], [0, 0, 0, 1]]
+    colour = torch.tensor([mix, torch.eye(4).tolist(), mix])
+    for name, parameters, kernels, shape in (
+        ("blit and colour", (place, None, colour), ("cuda",), (3, 3, 9, 9)),
+        ("affine", (None, source, None), ("cpu", "cuda"), (3, 5, 8, 8)),
+        ("all", (place, source, colour), ("cpu", "cuda"), (3, 3, 11, 11)),
+    ):
+        yield Case(
+            f"warp {name}",
+            lambda i, impl, parameters=parameters: warp(i[0], *parameters, impl=impl),
+            (shape,),
+            kernels,
+        )
+    factors = torch.tensor([[0.3, 1.4, 0.7], [-0.2, 0.0, 1.5]])
+    shift, hole = torch.tensor([[1, -2], [0, 3]]), torch.tensor([[0.3, 0.9, 0.25], [0.5, 0.4, 0.1]])
+    for name, options in (
+        ("translation, cutout", dict(shift=shift, hole=hole)),
+        ("all", dict(factors=factors, shift=shift, hole=hole)),
+    ):
+        yield Case(
+            f"diffaugment {name}",
+            lambda i, impl, options=options: diffaugment(i[0], **options, impl=impl),
+            ((2, 3, 7, 10),),
+            ("cpu", "cuda"),
+        )
+
+
+CASES: tuple[Case, ...] = (*_pointwise(), *_resampling(), *_augmentation())
+
+
+CASES: tuple[Case, ...] = (
+    *_pointwise(),
+    *_resampling(),
+    *_filtered(),
+    *_convolution(),
+    *_augmentation(),
+)

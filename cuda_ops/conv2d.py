@@ -1,284 +1,177 @@
-"""The convolution layers of StyleGAN2: 3x3, plain or resampling, with modulation and tail.
+"""Convolutions whose gradients are convolutions again, of any order, and never one too many.
 
-`z = gain * lrelu(scale * conv(styles * x, w) + noise + b)`, where `conv` may halve or double the
-size with a FIR filter. On CPU it is Winograd's minimal filtering with all of the layer in one pass:
-F(4x4, 3x3) takes a quarter of the products of a direct sum and, with stride 2, F(4, 2) on the even
-samples takes 81 of 144 (Winograd 1980; Lavin & Gray 2016), with rounding errors some three times
-as large, about 1e-6 of the result.
+Three bilinear maps are closed under differentiation: the convolution, its adjoint (the transposed
+convolution) and the gradient of the weight. With `<a, b>` the sum of products,
+
+    <g, conv(x, w)> = <adjoint(g, w), x> = <weight_grad(x, g), w>
+
+so that each gradient of each of them is one of them. torch's own double backward turns the weight
+gradient into a convolution with a kernel as large as the image instead. As everywhere in this
+package (`_native.register`), what `autograd.grad` does not ask for is not computed: R1 and path
+length compute no gradients of weights that they drop.
 """
 
-from ctypes import c_float, c_int64
+import os
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops._native import channels_last, pointer, register, use_kernel
-from cuda_ops.compile import cpu_kernels
-from cuda_ops.scale_act import _scale_act_ref, scale_act
-from cuda_ops.upfirdn2d import upfirdn2d
+from cuda_ops._native import register
+from cuda_ops.compile import emulating
 
-__all__ = ["conv3x3"]
+__all__ = ["conv2d", "conv_transpose2d"]
 
-_BLOCK, _GRAD_BLOCK = 14, 32  # 4x4 tiles that stay in cache together
-_MIN_TILES = 16  # fewer do not pay for the transform of the filter
+aten = torch.ops.aten
 
 
-def conv3x3(
+def conv2d(
     x: Tensor,
     w: Tensor,
-    f: Tensor | None = None,
     *,
-    up: int = 1,
-    down: int = 1,
-    styles: Tensor | None = None,
-    scale: Tensor | None = None,
-    noise: Tensor | None = None,
-    b: Tensor | None = None,
-    slope: float = 1.0,
-    gain: float = 1.0,
-    clamp: float | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    groups: int = 1,
     impl: str | None = None,
 ) -> Tensor:
-    """Apply a layer to `x [N, I, H, W]` with `w [O, I, 3, 3]`: `[N, O, H * up / down, ...]`.
+    """Correlate `x [N, I, H, W]` with `w [O, I / groups, kh, kw]`, as `F.conv2d`.
 
-    `up=2` zero-inserts, convolves, filters with the four taps `f` (gain 4); `down=2` filters and
-    correlates with stride 2; both are aligned to the centre of the image. `styles` is `[N, I]`,
-    `scale` `[N, O]`, `noise` `[N or 1, 1, ...]`, `b` `[O]`; `slope` is that of the leaky relu
-    (1: linear). `impl` is None (the fastest there is), "ref" (native operators) or "cpu" (float32,
-    channels a multiple of the vector length). Differentiable to any order in all tensors but `f`.
+    `stride` and `padding` are one number or (y, x). `impl` is None (the fastest there is), "ref"
+    (torch's own, with its gradients), "cpu" or "cuda". The result has the layout that torch's has.
+    Differentiable to any order in `x` and `w`. Raises ValueError for an unknown `impl`, and if
+    `impl` names the device where the tensors are not.
     """
-    _check(x, w, f, up, down)
-    tail = dict(slope=slope, gain=gain, clamp=clamp)
-    if not _use_cpu(x, w, f, down, impl, styles, scale, noise, b):
-        return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)
-    taps = None if f is None else 2 * f if up == 2 else f.flip(0)
-    by, adjoint = max(up, down), up == 2
-    w = w.transpose(0, 1) if adjoint else w
-    if clamp is None and slope > 0 and gain > 0:
-        tensors = (x, styles, w, taps, scale, noise, b)
-        return torch.ops.cuda_ops.conv_act(*tensors, by, adjoint, slope, gain)
-    return _composed(x, styles, w, taps, scale, noise, b, by, adjoint, **tail)
+    stride, padding = _pair(stride), _pair(padding)
+    if not _use_ours(impl, x):
+        return F.conv2d(x, w, stride=stride, padding=padding, groups=groups)
+    return torch.ops.cuda_ops.conv2d(x, w, stride, padding, (0, 0), False, groups)
 
 
-def _conv3x3_ref(
+def conv_transpose2d(
     x: Tensor,
     w: Tensor,
-    f: Tensor | None,
-    up: int,
-    down: int,
-    styles: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
     *,
-    slope: float,
-    gain: float,
-    clamp: float | None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    impl: str | None = None,
 ) -> Tensor:
-    if styles is not None:
-        x = x * styles.to(x.dtype)[:, :, None, None]
-    if up == 2:
-        y = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
-        y = upfirdn2d(y, f, padding=1, gain=4, impl="ref")
-    elif down == 2:
-        y = F.conv2d(upfirdn2d(x, f, padding=2, impl="ref"), w, stride=2)
-    else:
-        y = F.conv2d(x, w, padding=1)
-    return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
+    """Apply the adjoint of `conv2d` to `x [N, I, H, W]` with `w [I, O / groups, kh, kw]`.
+
+    Sizes grow to `(H - 1) * stride - 2 * padding + kh + output_padding`; otherwise as `conv2d`.
+    Raises ValueError too if `output_padding` is not below the stride.
+    """
+    stride, padding, extra = _pair(stride), _pair(padding), _pair(output_padding)
+    if extra[0] >= stride[0] or extra[1] >= stride[1]:
+        raise ValueError(f"output_padding={extra} must be below stride={stride}")
+    if not _use_ours(impl, x):
+        return F.conv_transpose2d(x, w, None, stride, padding, extra, groups)
+    return torch.ops.cuda_ops.conv2d(x, w, stride, padding, extra, True, groups)
 
 
-def _check(x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int) -> None:
-    if w.ndim != 4 or w.shape[1:] != (x.shape[1], 3, 3):
-        raise ValueError(f"w {tuple(w.shape)} does not fit x {tuple(x.shape)}")
-    if (up, down) not in ((1, 1), (1, 2), (2, 1)):
-        raise ValueError(f"up={up}, down={down}: one of them may be 2")
-    if (up, down) != (1, 1) and (f is None or f.shape != (4,)):
-        raise ValueError("a resampling convolution takes a filter f of four taps")
+def _use_ours(impl: str | None, x: Tensor) -> bool:
+    if impl not in (None, "ref", "cpu", "cuda"):
+        raise ValueError(f"impl={impl!r} is unknown; allowed: None, 'ref', 'cpu', 'cuda'")
+    where = x.device.type
+    if impl in ("cpu", "cuda") and impl != ("cuda" if emulating() and where == "cpu" else where):
+        raise ValueError(f"impl={impl!r} takes tensors on that device, not on {x.device}")
+    off = os.environ.get("STYLEGAN_TL_KERNELS") == "off"
+    return impl != "ref" and not off and where in ("cpu", "cuda")
 
 
-def _use_cpu(
-    x: Tensor, w: Tensor, f: Tensor | None, down: int, impl: str | None, *tail: Tensor | None
-) -> bool:
-    n, _, h, width = x.shape
-    whole = h % down == width % down == 0 and x.shape[1] % 8 == w.shape[0] % 8 == 0
-    able = use_kernel(
-        impl, x, w, f, *tail, cuda=False, takes="float32 CPU tensors, channels a multiple of 16",
-        cpu=lambda kernels: whole
-        and x.shape[1] % kernels.winograd_lanes() == w.shape[0] % kernels.winograd_lanes() == 0,
-    )  # fmt: skip
-    tiles = n * ((h // down + 3) // 4) * ((width // down + 3) // 4)
-    return able and (tiles >= _MIN_TILES or impl == "cpu")
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _composed(x, styles, w, taps, scale, noise, b, by, adjoint, **tail) -> Tensor:
-    """Compute a layer from operators that differentiate to any order."""
-    x = x if styles is None else scale_act(x, styles, slope=1)
-    y = _linear(x, w, taps, by, adjoint)
-    return scale_act(y, scale, noise, b, **tail)
-
-
-def _linear(x: Tensor, w: Tensor, taps: Tensor | None, by: int, adjoint: bool) -> Tensor:
-    none = (None, None, None)
-    return torch.ops.cuda_ops.conv_act(x, None, w, taps, *none, by, adjoint, 1.0, 1.0)
-
-
-def _conv_act(
+def _conv(
     x: Tensor,
-    styles: Tensor | None,
     w: Tensor,
-    taps: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
-    by: int,
-    adjoint: bool,
-    slope: float,
-    gain: float,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    extra: Sequence[int],
+    transposed: bool,
+    groups: int,
 ) -> Tensor:
-    """Correlate with `w [O, I, 3, 3]`, stride `by`; or (`x` has O channels) the adjoint."""
-    kernels, threads = cpu_kernels(), torch.get_num_threads()
-    x = channels_last(x)
-    y = _conv_act_fake(x, styles, w, taps, scale, noise, b, by, adjoint, slope, gain)
-    sizes = (min(s, t) for s, t in zip(x.shape[2:], y.shape[2:], strict=True))
-    w = w.permute((2, 3, 0, 1) if adjoint else (2, 3, 1, 0)).contiguous()
-    k, c = w.shape[2:]
-    scratch = x.new_empty(kernels.winograd_conv_scratch(k, c, by, _BLOCK, threads))
-    tensors = [_contiguous(t) for t in (styles, w, taps, scale, noise, b)]
-    shared = noise is None or noise.shape[0] == 1
-    kernels.winograd_conv(
-        *map(pointer, (x, *tensors, y, scratch)), x.shape[0], *sizes, k, c, by, adjoint,
-        c_int64(0 if shared else y.shape[2] * y.shape[3]), c_float(slope), c_float(gain),
-        _BLOCK, threads,
-    )  # fmt: skip
-    return y
+    return aten.convolution(x, w, None, stride, padding, (1, 1), transposed, extra, groups)
 
 
-def _conv_act_fake(x, styles, w, taps, scale, noise, b, by, adjoint, slope, gain) -> Tensor:
-    n, _, h, width = x.shape
-    h, width = (h * by, width * by) if adjoint else (h // by, width // by)
-    options = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    return torch.empty((n, w.shape[1 if adjoint else 0], h, width), **options)
-
-
-def _conv_grad(
-    x: Tensor,
-    styles: Tensor | None,
-    dy: Tensor,
-    dy_styles: Tensor | None,
-    taps: Tensor | None,
-    by: int,
+def _weight_grad(
+    fine: Tensor,
+    coarse: Tensor,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    groups: int,
 ) -> Tensor:
-    """Return the gradient of `w` in the convolution of `styles * x`, given `dy_styles * dy`."""
-    kernels = cpu_kernels()
-    x, dy = channels_last(x), channels_last(dy)
-    n, co, h, w = dy.shape
-    ci, tiles = x.shape[1], n * ((h + 3) // 4) * ((w + 3) // 4)
-    threads = max(1, min(torch.get_num_threads(), tiles // _GRAD_BLOCK))
-    dw = x.new_empty(3, 3, ci, co)
-    scratch = x.new_empty(kernels.winograd_grad_scratch(ci, co, by, _GRAD_BLOCK, threads))
-    styles, dy_styles, taps = map(_contiguous, (styles, dy_styles, taps))
-    kernels.winograd_grad(
-        *map(pointer, (x, styles, dy, dy_styles, taps, dw, scratch)), n, h, w, ci, co, by,
-        _GRAD_BLOCK, threads,
-    )  # fmt: skip
-    return dw.permute(3, 2, 0, 1)
+    """Return the gradient of `w` of this `shape` in `<coarse, conv2d(fine, w)>`."""
+    w = fine.new_empty(1).expand(shape)  # only its shape is read
+    rest = (None, stride, padding, (1, 1), False, (0, 0), groups, (False, True, False))
+    return aten.convolution_backward(coarse, fine, w, *rest)[1]
 
 
-def _conv_grad_fake(x, styles, dy, dy_styles, taps, by) -> Tensor:
-    return x.new_empty(3, 3, x.shape[1], dy.shape[1]).permute(3, 2, 0, 1)
+def _save(ctx, inputs, output) -> None:
+    x, w, *ctx.geometry = inputs
+    ctx.save_for_backward(x, w)
 
 
-def _contiguous(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.contiguous()
+def _backward(ctx, g: Tensor) -> tuple:
+    """Both gradients in one call of torch's, or, if they will be differentiated, each by an op."""
+    (x, w), need = ctx.saved_tensors, ctx.needs_input_grad[:2]
+    stride, padding, extra, transposed, groups = ctx.geometry
+    if not torch.is_grad_enabled():
+        rest = (None, stride, padding, (1, 1), transposed, extra, groups, (*need, False))
+        grads = aten.convolution_backward(g, x, w, *rest)[:2]
+        return *grads, *[None] * 5
+    of = (stride, padding, groups)
+    dx = _adjoint(g, w, x, not transposed, *of) if need[0] else None
+    pair = (g, x) if transposed else (x, g)
+    dw = torch.ops.cuda_ops.conv2d_weight_grad(*pair, w.shape, *of) if need[1] else None
+    return dx, dw, *[None] * 5
 
 
-def _save_conv(ctx, inputs, output) -> None:
-    *tensors, ctx.by, ctx.adjoint, ctx.slope, ctx.gain = inputs
-    linear = all(t is None for t in (tensors[1], *tensors[4:])) and ctx.slope == ctx.gain == 1
-    ctx.linear = linear
-    ctx.save_for_backward(*tensors, None if linear else output)
-
-
-def _conv_backward(ctx, g: Tensor) -> tuple:
-    *inputs, z = ctx.saved_tensors
-    if ctx.linear:
-        grads = _linear_grads(ctx, g, *inputs[0:4:2], inputs[3])
-    elif torch.is_grad_enabled():
-        grads = _differentiable_grads(ctx, g, inputs)
-    else:
-        grads = _fast_grads(ctx, g, inputs, z)
-    return *grads, None, None, None, None
-
-
-def _linear_grads(ctx, g: Tensor, x: Tensor, w: Tensor, taps: Tensor | None) -> list:
-    """Differentiate <g, conv(x, w)>: both gradients are operators of this file again."""
-    grads = [None] * 7
-    if ctx.needs_input_grad[0]:
-        grads[0] = _linear(g, w, taps, ctx.by, not ctx.adjoint)
-    if ctx.needs_input_grad[2]:
-        fine, coarse = (g, x) if ctx.adjoint else (x, g)
-        grads[2] = torch.ops.cuda_ops.conv_grad(fine, None, coarse, None, taps, ctx.by)
-    return grads
-
-
-def _differentiable_grads(ctx, g: Tensor, inputs: list) -> list:
-    """Take the gradients through the operators one by one, so that they have gradients too."""
-    need = [i for i in range(7) if ctx.needs_input_grad[i]]
-    views = [t.view_as(t) if i in need else t for i, t in enumerate(inputs)]
-    z = _composed(*views, ctx.by, ctx.adjoint, slope=ctx.slope, gain=ctx.gain)
-    found = torch.autograd.grad(z, [views[i] for i in need], g, create_graph=True)
-    grads = [None] * 7
-    for i, d in zip(need, found, strict=True):
-        grads[i] = d
-    return grads
-
-
-def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
-    """Undo the tail in one pass, then the convolution, then the modulation in one pass."""
-    x, styles, w, taps, *tail = inputs
-    ops, need, options = torch.ops.cuda_ops, ctx.needs_input_grad, (ctx.slope, ctx.gain, -1.0)
-    gy, *d_tail = ops.scale_act_grad(g, z, *tail, *options, list(need[4:7]), True)
-    dx = dstyles = dw = None
-    if need[0] or need[1]:
-        dx = _linear(gy, w, taps, ctx.by, not ctx.adjoint)
-        if styles is not None:
-            mask = [need[1], False, False]
-            none = (None, None)
-            dx, dstyles, *_ = ops.scale_act_grad(dx, x, styles, *none, 1.0, 1.0, -1.0, mask, False)
-    if need[2]:
-        pair = (gy, None, x, styles) if ctx.adjoint else (x, styles, gy, None)
-        dw = ops.conv_grad(*pair, taps, ctx.by)
-    grads = [dx, dstyles, dw, None, *d_tail]
-    return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
+def _adjoint(
+    g: Tensor, w: Tensor, like: Tensor, transposed: bool, stride, padding, groups: int
+) -> Tensor:
+    """Convolve `g` to the size of `like`: back from the output of a convolution to its input."""
+    extra = (0, 0)
+    if transposed:
+        extra = [
+            like.shape[d] - ((g.shape[d] - 1) * s - 2 * p + w.shape[d])
+            for d, s, p in zip((2, 3), stride, padding, strict=True)
+        ]
+    return torch.ops.cuda_ops.conv2d(g, w, stride, padding, extra, transposed, groups)
 
 
 def _save_grad(ctx, inputs, output) -> None:
-    x, _, dy, _, taps, ctx.by = inputs
-    ctx.save_for_backward(x, dy, taps)
+    fine, coarse, _, *ctx.geometry = inputs
+    ctx.save_for_backward(fine, coarse)
 
 
 def _grad_backward(ctx, h: Tensor) -> tuple:
-    """Differentiate <h, conv_grad(x, dy)> = <dy, conv(x, h)>; there are no styles."""
-    x, dy, taps = ctx.saved_tensors
-    dx = _linear(dy, h, taps, ctx.by, True) if ctx.needs_input_grad[0] else None
-    ddy = _linear(x, h, taps, ctx.by, False) if ctx.needs_input_grad[2] else None
-    return dx, None, ddy, None, None, None
+    """Differentiate `<h, weight_grad(fine, coarse)> = <coarse, conv2d(fine, h)>`."""
+    (fine, coarse), need = ctx.saved_tensors, ctx.needs_input_grad[:2]
+    dfine = _adjoint(coarse, h, fine, True, *ctx.geometry) if need[0] else None
+    dcoarse = _adjoint(fine, h, coarse, False, *ctx.geometry) if need[1] else None
+    return dfine, dcoarse, *[None] * 4
 
 
 register(
-    "conv_act(Tensor x, Tensor? styles, Tensor w, Tensor? taps, Tensor? scale, Tensor? noise, "
-    "Tensor? b, int by, bool adjoint, float slope, float gain) -> Tensor",
-    cpu=_conv_act,
-    fake=_conv_act_fake,
-    backward=_conv_backward,
-    setup=_save_conv,
+    "conv2d(Tensor x, Tensor w, SymInt[] stride, SymInt[] padding, SymInt[] extra, "
+    "bool transposed, SymInt groups) -> Tensor",
+    cpu=_conv,
+    cuda=_conv,
+    fake=_conv,
+    backward=_backward,
+    setup=_save,
 )
 register(
-    "conv_grad(Tensor x, Tensor? styles, Tensor dy, Tensor? dy_styles, Tensor? taps, int by) "
-    "-> Tensor",
-    cpu=_conv_grad,
-    fake=_conv_grad_fake,
+    "conv2d_weight_grad(Tensor fine, Tensor coarse, SymInt[] shape, SymInt[] stride, "
+    "SymInt[] padding, SymInt groups) -> Tensor",
+    cpu=_weight_grad,
+    cuda=_weight_grad,
+    fake=_weight_grad,
     backward=_grad_backward,
     setup=_save_grad,
 )

@@ -38,6 +38,7 @@ def r1_penalty(images: Tensor, real_logits: Tensor) -> Tensor:
     `images` [N, C, H, W] must require grad and `real_logits` [N, 1] must come from them. Samples
     are told apart by the sum over logits, so where D mixes the batch (minibatch deviation) the
     gradient is that of the sum, as in every published implementation. Differentiable again.
+    Only what leads to the images is computed: no gradients of weights, in our operators either.
     """
     (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
     return gradient.square().flatten(1).sum(1)
@@ -48,7 +49,8 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
     `images` [N, C, H, W] come from `ws` [N, num_ws, w_dim]; `noise` is standard normal of the
     images' shape and is divided by sqrt(H W) here, so that lengths do not grow with resolution.
-    The squared norm is summed over w_dim and averaged over the num_ws layers.
+    The squared norm is summed over w_dim and averaged over the num_ws layers. As in `r1_penalty`,
+    only what leads to `ws` is computed.
     """
     height, width = images.shape[-2:]
     y = noise / math.sqrt(height * width)

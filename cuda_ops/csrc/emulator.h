@@ -5,6 +5,7 @@
 // GPU up to rounding; alignment and speed are not seen. With `reversed` blocks and threads run in
 // the opposite order: a kernel that lacks a barrier, or whose blocks meet, then gives another result.
 #pragma once
+#include <math.h>  // the float overloads without std::, as in CUDA
 #include <ucontext.h>
 
 #include <algorithm>

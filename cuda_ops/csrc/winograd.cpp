@@ -2,12 +2,8 @@
 //
 //   y = A^T [ (B^T x B) . (G w G^T) ] A      tile by tile, 4x4 outputs each
 //
-// (Winograd 1980; Lavin & Gray 2016.) With stride 1, F(4, 3) takes 6 products per axis where the
-// direct sum takes 12. With stride 2, y_i = (w0 e_i + w2 e_{i+1}) + w1 o_i on the even samples e
-// and the odd samples o: F(4, 2) for the first term, 5 + 4 products where the direct sum takes 12.
-// There x is first filtered with four taps per axis, on the fly. The input may be scaled by style
-// and channel as it is read, and the tail of the layer applied as the output is written.
-// Interpolation points +-sqrt(1/2), +-sqrt(2), infinity (and 0): less rounding than small integers.
+// (Winograd 1980; Lavin & Gray 2016); winograd.h has the transforms. The input may be scaled by
+// style and channel as it is read, and the tail of the layer applied as the output is written.
 // The sum over channels is one matrix product per pair of frequencies, done while the tiles are in
 // cache. Channel counts are multiples of VL.
 #include <omp.h>
@@ -15,107 +11,11 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "product.h"
 #include "tail.h"
+#include "winograd.h"
 
 namespace {
-
-constexpr float P = 0.70710678118654752f, Q = 1.41421356237309505f;
-constexpr float P2 = 0.5f, Q2 = 2.0f, S2 = P2 + Q2;  // and P2 * Q2 = 1
-constexpr int FREQ = 6, FILTERS = FREQ * FREQ;       // of a transformed filter
-
-// Stride 1, padding 1.
-struct Plain {
-  static constexpr int STRIDE = 1, PAD = 1, IN = 6, SIZE = 6;  // samples, products per axis
-  static constexpr float G[FREQ][3] = {
-      {1, 0, 0},           {-2 / 3.f, -P * 2 / 3, -1 / 3.f}, {-2 / 3.f, P * 2 / 3, -1 / 3.f},
-      {1 / 6.f, Q / 6, 1 / 3.f}, {1 / 6.f, -Q / 6, 1 / 3.f},       {0, 0, 1}};
-
-  void in(const vec x[6], vec v[6]) const {  // B^T x
-    const vec a = x[4] - Q2 * x[2], b = P * (x[3] - Q2 * x[1]);
-    const vec c = x[4] - P2 * x[2], d = Q * (x[3] - P2 * x[1]);
-    v[0] = x[0] + x[4] - S2 * x[2];
-    v[1] = a + b;
-    v[2] = a - b;
-    v[3] = c + d;
-    v[4] = c - d;
-    v[5] = x[1] + x[5] - S2 * x[3];
-  }
-  static void out(const vec m[6], vec y[4]) {  // A^T m
-    const vec a = m[1] + m[2], b = m[3] + m[4], c = P * (m[1] - m[2]), d = Q * (m[3] - m[4]);
-    y[0] = m[0] + a + b;
-    y[1] = c + d;
-    y[2] = P2 * a + Q2 * b;
-    y[3] = P2 * c + Q2 * d + m[5];
-  }
-  static void grad(const vec y[4], vec z[6]) {  // A y
-    const vec a = y[0] + P2 * y[2], b = P * (y[1] + P2 * y[3]);
-    const vec c = y[0] + Q2 * y[2], d = Q * (y[1] + Q2 * y[3]);
-    z[0] = y[0];
-    z[1] = a + b;
-    z[2] = a - b;
-    z[3] = c + d;
-    z[4] = c - d;
-    z[5] = y[3];
-  }
-};
-
-// Stride 2 after four filter taps, together padding 2: twelve values give nine filtered samples
-// e0 o0 e1 o1 e2 o2 e3 o3 e4, which give four outputs.
-struct Strided {
-  static constexpr int STRIDE = 2, PAD = 2, IN = 12, SIZE = 9;
-  float taps[4];
-
-  static constexpr float G[FREQ][3] = {
-      {-Q / 3, 0, -1 / 3.f}, {Q / 3, 0, -1 / 3.f}, {P / 3, 0, 1 / 3.f},
-      {-P / 3, 0, 1 / 3.f},  {0, 0, 1},            {0, 1, 0}};
-
-  void in(const vec fine[12], vec v[9]) const {  // B^T of the filtered
-    vec x[9];
-    for (int i = 0; i < 9; i++)
-      x[i] = taps[0] * fine[i] + taps[1] * fine[i + 1] + taps[2] * fine[i + 2] +
-             taps[3] * fine[i + 3];
-    const vec a = x[6] - Q2 * x[2], b = P * (x[4] - Q2 * x[0]);
-    const vec c = x[6] - P2 * x[2], d = Q * (x[4] - P2 * x[0]);
-    v[0] = a + b;
-    v[1] = a - b;
-    v[2] = c + d;
-    v[3] = c - d;
-    v[4] = x[0] + x[8] - S2 * x[4];
-    for (int i = 0; i < 4; i++) v[5 + i] = x[2 * i + 1];
-  }
-  void back(const vec m[9], vec fine[12]) const {  // the adjoint of `in`
-    vec x[9];
-    const vec a = m[0] + m[1], b = P * (m[0] - m[1]), c = m[2] + m[3], d = Q * (m[2] - m[3]);
-    x[0] = m[4] - Q2 * b - P2 * d;
-    x[2] = -(Q2 * a + P2 * c);
-    x[4] = b + d - S2 * m[4];
-    x[6] = a + c;
-    x[8] = m[4];
-    for (int i = 0; i < 4; i++) x[2 * i + 1] = m[5 + i];
-    for (int i = 0; i < 12; i++) {
-      fine[i] = vec{};
-      for (int k = 0; k < 4; k++)
-        if (i - k >= 0 && i - k < 9) fine[i] += taps[k] * x[i - k];
-    }
-  }
-  static void out(const vec m[9], vec y[4]) {  // A^T m
-    const vec a = m[0] + m[1], b = m[2] + m[3], c = P * (m[0] - m[1]), d = Q * (m[2] - m[3]);
-    y[0] = a + b + m[5];
-    y[1] = c + d + m[6];
-    y[2] = P2 * a + Q2 * b + m[7];
-    y[3] = P2 * c + Q2 * d + m[4] + m[8];
-  }
-  static void grad(const vec y[4], vec z[9]) {  // A y
-    const vec a = y[0] + P2 * y[2], b = P * (y[1] + P2 * y[3]);
-    const vec c = y[0] + Q2 * y[2], d = Q * (y[1] + Q2 * y[3]);
-    z[0] = a + b;
-    z[1] = a - b;
-    z[2] = c + d;
-    z[3] = c - d;
-    z[4] = y[3];
-    for (int i = 0; i < 4; i++) z[5 + i] = y[i];
-  }
-};
 
 // y is [n, h, w, co]; x is [n, fine_h, fine_w, ci], `stride` times as large.
 struct Shape {
@@ -141,53 +41,6 @@ inline Position position(const Shape& s, int64_t tile) {
 
 // Floats between two frequencies of a block: off the powers of two, which share cache sets.
 inline int64_t stride(int block, int channels) { return int64_t(block) * channels + VL; }
-
-// ---- matrix products ----
-
-// C[m, n] = (or +=) sum_k A[m * ra + k * ka] B[k * ldb + n] for one register tile.
-template <int ROWS, int VECS>
-inline void tile_product(const float* a, int64_t ra, int64_t ka, const float* b, int64_t ldb,
-                         float* c, int64_t ldc, int depth, bool add) {
-  vec acc[ROWS][VECS];
-  for (int i = 0; i < ROWS; i++)
-    for (int j = 0; j < VECS; j++) acc[i][j] = vec{};
-  for (int k = 0; k < depth; k++) {
-    vec row[VECS];
-    for (int j = 0; j < VECS; j++) {
-      __builtin_prefetch(b + (k + 16) * ldb + j * VL);
-      row[j] = load(b + k * ldb + j * VL);
-    }
-    for (int i = 0; i < ROWS; i++) {
-      const vec s = splat(a[i * ra + k * ka]);
-      for (int j = 0; j < VECS; j++) acc[i][j] += s * row[j];
-    }
-  }
-  for (int i = 0; i < ROWS; i++)
-    for (int j = 0; j < VECS; j++) {
-      float* out = c + i * ldc + j * VL;
-      store(out, add ? load(out) + acc[i][j] : acc[i][j]);
-    }
-}
-
-template <int ROWS, int VECS>
-void rows_product(int rows, const float* a, int64_t ra, int64_t ka, const float* b, int64_t ldb,
-                  float* c, int64_t ldc, int depth, bool add) {
-  if (rows == ROWS)
-    tile_product<ROWS, VECS>(a, ra, ka, b, ldb, c, ldc, depth, add);
-  else if constexpr (ROWS > 1)
-    rows_product<ROWS - 1, VECS>(rows, a, ra, ka, b, ldb, c, ldc, depth, add);
-}
-
-// The same for any number of rows, in equal parts of at most MR, and `cols` = VL or NR columns.
-void product(int rows, int cols, const float* a, int64_t ra, int64_t ka, const float* b,
-             int64_t ldb, float* c, int64_t ldc, int depth, bool add) {
-  const int parts = (rows + MR - 1) / MR;
-  for (int p = 0; p < parts; p++) {
-    const int lo = rows * p / parts, hi = rows * (p + 1) / parts;
-    auto run = cols == NR ? rows_product<MR, NV> : rows_product<MR, 1>;
-    run(hi - lo, a + lo * ra, ra, ka, b, ldb, c + lo * ldc, ldc, depth, add);
-  }
-}
 
 // ---- filters ----
 

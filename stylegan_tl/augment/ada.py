@@ -12,8 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
-from stylegan_tl.augment import color, warp
-from stylegan_tl.augment.wavelets import along_axes, band_matrices
+from cuda_ops.diffaugment import cutout
+from cuda_ops.warp import warp
+from cuda_ops.warp_ref import along_axes, where
+from stylegan_tl.augment import color
+from stylegan_tl.augment.warp import rotation, scaling, translation
+from stylegan_tl.augment.wavelets import band_matrices
 
 __all__ = ["PRESETS", "AdaAugment"]
 
@@ -41,7 +45,8 @@ class AdaAugment(nn.Module):
 
     preset: one of `PRESETS`. target: wanted mean of sign(D(real)), in [-1, 1]. kimg: thousands of
     images in which p can go from 0 to 1. interval: iterations between changes of p. p: first
-    value. fixed: p stays. State (p, sums, images since the last change) is in the state dict.
+    value. fixed: p stays. impl: kernels, as in `cuda_ops.warp`. State (p, sums, images since the
+    last change) is in the state dict.
     """
 
     def __init__(
@@ -53,10 +58,11 @@ class AdaAugment(nn.Module):
         interval: int = 4,
         p: float = 0.0,
         fixed: bool = False,
+        impl: str | None = None,
     ) -> None:
         super().__init__()
         _validate(preset, target, kimg, interval, p)
-        self.stages = PRESETS[preset]
+        self.stages, self.impl = PRESETS[preset], impl
         self.target, self.kimg, self.interval, self.fixed = target, kimg, interval, fixed
         self.register_buffer("p", torch.tensor(float(p)))
         self.register_buffer("sign_sum", torch.tensor(0.0))
@@ -76,10 +82,14 @@ class AdaAugment(nn.Module):
         if images.shape[-2] != images.shape[-1]:
             raise ValueError(f"ADA turns images, so they must be square; got {[*images.shape]}")
         draw = _Draws(len(images), p, generator)
+        fused = [stage for stage in self.stages if stage in _FUSED]
         exact = images.dtype in (torch.float32, torch.float64)
+        exact |= images.is_cuda and len(fused) == len(self.stages)  # the kernel computes in float32
         with torch.autocast(images.device.type, enabled=False):
             out = images if exact else images.float()
-            for stage in self.stages:
+            if fused:
+                out = warp(out, *_parameters(fused, draw, images.shape[-1]), impl=self.impl)
+            for stage in self.stages[len(fused) :]:
                 out = _STAGES[stage](out, draw)
         return out.to(images.dtype)
 
@@ -152,19 +162,18 @@ class _Draws(NamedTuple):
         return torch.where(is_open.view(-1, *[1] * (value.ndim - 1)), value, neutral)
 
 
-def _blit(images: Tensor, draw: _Draws) -> Tensor:
-    size = images.shape[-1]
-    flip = draw.gate(draw.uniform(0, 2).floor(), 0) == 1
-    turns = draw.gate(draw.uniform(0, 4).floor(), 0).long()
-    shift = draw.gate((draw.uniform(-0.125, 0.125, 2) * size).round(), 0).long()
-    moved = flip | (turns != 0) | (shift != 0).any(1)
-    return _where(moved, images, warp.blit, flip, turns, shift)
+def _parameters(stages: list[str], draw: _Draws, size: int) -> list[Tensor | None]:
+    """Draw what `warp` does to images of `size` pixels a side; None where a stage is left out."""
+    drawn = {stage: _FUSED[stage](draw, size) for stage in stages}
+    return [drawn.get(stage) for stage in _FUSED]
 
 
-def _geom(images: Tensor, draw: _Draws) -> Tensor:
-    source = _geometry(draw, images.shape[-1])
-    moved = (source != torch.eye(3, device=source.device)).any(2).any(1)
-    return _where(moved, images, warp.affine_warp, source)
+def _blit(draw: _Draws, size: int) -> Tensor:
+    """[N, 4]: flipped or not, quarter turns, whole pixels to the right and down."""
+    flip = draw.gate(draw.uniform(0, 2).floor(), 0)
+    turns = draw.gate(draw.uniform(0, 4).floor(), 0)
+    shift = draw.gate((draw.uniform(-0.125, 0.125, 2) * size).round(), 0)
+    return torch.column_stack([flip, turns, shift]).long()
 
 
 def _geometry(draw: _Draws, size: int) -> Tensor:
@@ -179,21 +188,21 @@ def _geometry(draw: _Draws, size: int) -> Tensor:
     turn_after = draw.gate(draw.uniform(-math.pi, math.pi), 0, p_rot)
     shift = draw.gate(draw.normal(0.125, 2), 0) * size
     return (
-        warp.scaling(1 / scale, 1 / scale)
-        @ warp.rotation(-turn)
-        @ warp.scaling(1 / stretch, stretch)
-        @ warp.rotation(-turn_after)
-        @ warp.translation(-shift[:, 0], -shift[:, 1])
+        scaling(1 / scale, 1 / scale)
+        @ rotation(-turn)
+        @ scaling(1 / stretch, stretch)
+        @ rotation(-turn_after)
+        @ translation(-shift[:, 0], -shift[:, 1])
     )
 
 
-def _color(images: Tensor, draw: _Draws) -> Tensor:
+def _color(draw: _Draws, size: int) -> Tensor:
+    """[N, 4, 4] on (r, g, b, 1)."""
     matrix = color.brightness(draw.gate(draw.normal(0.2), 0))
     matrix = color.contrast(draw.gate(draw.octaves(0.5), 1)) @ matrix
     matrix = color.luma_flip(draw.gate(draw.uniform(0, 2).floor(), 0)) @ matrix
     matrix = color.hue(draw.gate(draw.uniform(-math.pi, math.pi), 0)) @ matrix
-    matrix = color.saturation(draw.gate(draw.octaves(1.0), 1)) @ matrix
-    return color.apply_color(images, matrix.to(images.device))
+    return color.saturation(draw.gate(draw.octaves(1.0), 1)) @ matrix
 
 
 def _filter(images: Tensor, draw: _Draws) -> Tensor:
@@ -203,7 +212,7 @@ def _filter(images: Tensor, draw: _Draws) -> Tensor:
     def amplify(some: Tensor, gain: Tensor) -> Tensor:
         return along_axes(some, torch.einsum("nb,bij->nij", gain.to(bands), bands))
 
-    return _where((gains != 1).any(1), images, amplify, gains)
+    return where((gains != 1).any(1), images, amplify, gains)
 
 
 def _band_gains(draw: _Draws) -> Tensor:
@@ -225,38 +234,20 @@ def _noise(images: Tensor, draw: _Draws) -> Tensor:
 def _cutout(images: Tensor, draw: _Draws) -> Tensor:
     centre = draw.uniform(0, 1, 2)
     half = draw.gate(torch.full_like(centre[:, 0], 0.25), 0)
-    return warp.cutout(images, centre.to(images.device), half.to(images.device))
+    return cutout(images, centre.to(images.device), half.to(images.device))
 
 
-_STAGES: dict[str, Callable[[Tensor, _Draws], Tensor]] = {
+# The parameters of `cuda_ops.warp`, in its order, and the stages that follow it.
+_FUSED: dict[str, Callable[[_Draws, int], Tensor]] = {
     "blit": _blit,
-    "geom": _geom,
+    "geom": _geometry,
     "color": _color,
+}
+_STAGES: dict[str, Callable[[Tensor, _Draws], Tensor]] = {
     "filter": _filter,
     "noise": _noise,
     "cutout": _cutout,
 }
-
-
-def _where(
-    mask: Tensor, images: Tensor, transform: Callable[..., Tensor], *parameters: Tensor
-) -> Tensor:
-    """`transform(images, *parameters)` where `mask` [N] holds, the images to the bit elsewhere.
-
-    A mask on the host says which images to compute; one on the device is not waited for.
-    """
-    device = images.device
-    if mask.device.type != "cpu":
-        changed = transform(images, *(x.to(device) for x in parameters))
-        return torch.where(mask.to(device)[:, None, None, None], changed, images)
-    chosen = mask.nonzero().flatten()
-    if not len(chosen):
-        return images
-    parameters = tuple(x[chosen].to(device) for x in parameters)
-    if len(chosen) == len(images):
-        return transform(images, *parameters)
-    chosen = chosen.to(device)
-    return images.index_copy(0, chosen, transform(images[chosen], *parameters))
 
 
 def _over_processes(sums: Tensor) -> Tensor:

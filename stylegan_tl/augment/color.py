@@ -5,13 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["apply_color", "brightness", "contrast", "hue", "luma_flip", "saturation"]
-
-
-def apply_color(images: Tensor, matrix: Tensor) -> Tensor:
-    """Each pixel of `images` [N, 3, H, W] through its image's affine `matrix` [N, 4, 4]."""
-    m = matrix.to(images)
-    return (m[:, :3, :3] @ images.flatten(2) + m[:, :3, 3:]).view_as(images)
+__all__ = ["brightness", "contrast", "hue", "luma_flip", "saturation"]
 
 
 def brightness(offset: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Differentiable augmentation of everything D sees (Zhao et al. 2020, DiffAugment)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from stylegan_tl.augment.warp import cutout
+from cuda_ops.diffaugment import diffaugment
 
 __all__ = ["POLICIES", "DiffAugment"]
 
@@ -13,18 +14,22 @@ __all__ = ["POLICIES", "DiffAugment"]
 class DiffAugment(nn.Module):
     """The published policy: every transformation, on every image, always.
 
-    policy: names of `POLICIES` joined by commas, applied in that order, each at most once.
+    policy: names of `POLICIES` joined by commas, applied in that order, each at most once. impl:
+    kernels, as in `cuda_ops.diffaugment`; what stands in the order of `POLICIES` is one operation.
     `observe` and `adapt` do nothing; they are there for the interface of `AdaAugment`.
     """
 
-    def __init__(self, *, policy: str = "color,translation,cutout") -> None:
+    def __init__(
+        self, *, policy: str = "color,translation,cutout", impl: str | None = None
+    ) -> None:
         super().__init__()
-        self.policy = _parse(policy)
+        self.policy, self.impl = _parse(policy), impl
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """`images` [N, C, H, W], about [-1, 1], augmented each by its own draws; same dtype."""
-        for name in self.policy:
-            images = POLICIES[name](images, generator)
+        for names in _in_order(self.policy):
+            drawn = {POLICIES[n].parameter: POLICIES[n].draw(images, generator) for n in names}
+            images = diffaugment(images, **drawn, impl=self.impl)
         return images
 
     def observe(self, real_logits: Tensor) -> None:
@@ -34,49 +39,57 @@ class DiffAugment(nn.Module):
         """Nothing: the policy does not change."""
 
 
+class Policy(NamedTuple):
+    """A parameter of `cuda_ops.diffaugment` and how it is drawn."""
+
+    parameter: str
+    draw: Callable[[Tensor, torch.Generator], Tensor]
+
+
 def _color(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness in [-0.5, 0.5], then saturation in [0, 2], then contrast in [0.5, 1.5]."""
-    unit = _uniform(images, generator, 3).to(images.dtype)
-    brightness, saturation, contrast = unit.view(len(images), 3, 1, 1, 1).unbind(1)
-    images = images + (brightness - 0.5)
-    images = images.mean(1, keepdim=True).lerp(images, 2 * saturation)
-    return images.mean((1, 2, 3), keepdim=True).lerp(images, contrast + 0.5)
+    """[N, 3]: brightness in [-0.5, 0.5], saturation in [0, 2], contrast in [0.5, 1.5]."""
+    unit = _uniform(images, generator, 3).double()  # no rounding below
+    brightness, saturation, contrast = unit.unbind(1)
+    return torch.stack([brightness - 0.5, 2 * saturation, contrast + 0.5], 1)
 
 
 def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Whole pixels, up to an eighth of each side, with zeros where nothing came from."""
-    unit = _uniform(images, generator, 2)
-    places = []
-    for axis, length in enumerate((images.shape[2], images.shape[3])):
+    """[N, 2] whole pixels down and right, up to an eighth of each side."""
+    unit, shifts = _uniform(images, generator, 2), []
+    for axis, length in enumerate(images.shape[2:]):
         most = int(length / 8 + 0.5)
-        shift = (unit[:, axis, None] * (2 * most + 1)).floor().long() - most
-        places.append(torch.arange(length, device=images.device) - shift)
-    row, column = places[0][:, :, None], places[1][:, None, :]
-    height, width = images.shape[2:]
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    source = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    flat = images.flatten(2)
-    moved = flat.gather(2, source.flatten(1)[:, None].expand_as(flat)).view_as(images)
-    return moved.masked_fill(~inside[:, None], 0)
+        shifts.append((unit[:, axis] * (2 * most + 1)).floor().long() - most)
+    return torch.stack(shifts, 1)
 
 
 def _cutout(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A square of half the side, its centre anywhere in the image, set to zero."""
+    """[N, 3]: the centre of a square of half the side, anywhere in the image, and its half."""
     centre = _uniform(images, generator, 2)
-    return cutout(images, centre, torch.full_like(centre[:, 0], 0.25))
+    return torch.cat([centre, torch.full_like(centre[:, :1], 0.25)], 1)
 
 
-POLICIES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
+POLICIES: dict[str, Policy] = {
+    "color": Policy("factors", _color),
+    "translation": Policy("shift", _translation),
+    "cutout": Policy("hole", _cutout),
 }
 
 
+def _in_order(policy: tuple[str, ...]) -> list[list[str]]:
+    """Cut the policy where the order of `POLICIES` breaks."""
+    rank = list(POLICIES).index
+    runs: list[list[str]] = []
+    for name in policy:
+        if runs and rank(name) > rank(runs[-1][-1]):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return runs
+
+
 def _uniform(images: Tensor, generator: torch.Generator, count: int) -> Tensor:
-    """[N, count] in [0, 1), drawn where the generator lives, on the images' device."""
-    unit = torch.rand(len(images), count, generator=generator, device=generator.device)
-    return unit.to(images.device)
+    """[N, count] in [0, 1), drawn where the generator lives."""
+    return torch.rand(len(images), count, generator=generator, device=generator.device)
 
 
 def _parse(policy: str) -> tuple[str, ...]:

@@ -3,9 +3,26 @@
 import torch
 from torch import Tensor, nn
 
+from cuda_ops.conv2d import conv2d, conv_transpose2d
 from stylegan_tl.networks.layers import check_labels
 
 __all__ = ["Discriminator", "Generator"]
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution without bias whose second derivatives are cheap (R1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[N, I, H, W]` to `[N, O, H', W']`."""
+        return conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """The transposed convolution, likewise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[N, I, H, W]` to `[N, O, H', W']`."""
+        return conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)
 
 
 class Generator(nn.Module):
@@ -29,11 +46,11 @@ class Generator(nn.Module):
         for r in self.resolutions[:-1]:
             out = _channels(r, resolution, width)
             stride, padding = (1, 0) if r == 4 else (2, 1)
-            conv = nn.ConvTranspose2d(features, out, 4, stride, padding, bias=False)
+            conv = ConvTranspose2d(features, out, 4, stride, padding, bias=False)
             block = nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
             self.add_module(f"b{r}", block)
             features = out
-        last = nn.ConvTranspose2d(features, img_channels, 4, 2, 1, bias=False)
+        last = ConvTranspose2d(features, img_channels, 4, 2, 1, bias=False)
         self.add_module(f"b{resolution}", nn.Sequential(last, nn.Tanh()))
         self.apply(_init)
 
@@ -68,12 +85,12 @@ class Discriminator(nn.Module):
         features = img_channels
         for r in self.resolutions:
             out = _channels(r // 2, resolution, width)
-            layers: list[nn.Module] = [nn.Conv2d(features, out, 4, 2, 1, bias=False)]
+            layers: list[nn.Module] = [Conv2d(features, out, 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(out)] if r < resolution else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
             self.add_module(f"b{r}", nn.Sequential(*layers))
             features = out
-        self.b4 = nn.Conv2d(features, 1, 4, bias=False)
+        self.b4 = Conv2d(features, 1, 4, bias=False)
         if c_dim > 0:
             self.embed = nn.Linear(c_dim, features, bias=False)
         self.apply(_init)

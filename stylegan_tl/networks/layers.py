@@ -3,11 +3,11 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv2d import conv2d
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
@@ -18,6 +18,7 @@ __all__ = [
     "FullyConnected",
     "channels",
     "demodulation",
+    "laid_out",
     "minibatch_std",
     "normalize_2nd_moment",
 ]
@@ -32,6 +33,16 @@ SQRT2 = math.sqrt(2)
 def channels(resolution: int, base: int, maximum: int) -> int:
     """Return the width at `resolution`: `base / resolution`, at most `maximum`."""
     return min(base // resolution, maximum)
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Return features `x [N, C, H, W]` in the layout that their device and dtype work best in.
+
+    Channels last: so the CPU kernels vectorise, and so tensor cores take half-width numbers. Only
+    float32 on CUDA stays contiguous. The layers keep the layout that they are given.
+    """
+    plain = x.device.type == "cuda" and x.dtype == torch.float32
+    return x.contiguous(memory_format=torch.contiguous_format if plain else torch.channels_last)
 
 
 def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -82,6 +93,7 @@ class Conv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("fir", setup_filter(FIR) if down == 2 else None, persistent=False)
         self.act, self.down = act, down
         self.weight_gain = 1 / math.sqrt(in_channels * kernel * kernel)
 
@@ -89,13 +101,14 @@ class Conv2d(nn.Module):
         """Map `[N, C_in, H, W]` to `[N, C_out, H / down, W / down]` in the dtype of `x`."""
         linear = self.act == "linear"
         weight_gain = self.weight_gain * (gain if linear else 1)  # no bias where linear
-        weight = (self.weight * weight_gain).to(x.dtype)
+        weight = self.weight * weight_gain
         tail = dict(b=self.bias, slope=1.0 if linear else 0.2, gain=1.0 if linear else gain * SQRT2)
         tail["clamp"] = None if clamp is None or linear else clamp * gain
         if weight.shape[2] == 3:
-            return conv3x3(x, weight, setup_filter(FIR), down=self.down, **tail)
-        x = downsample2d(x, setup_filter(FIR)) if self.down == 2 else x
-        return scale_act(F.conv2d(x, weight), **tail) if not linear else F.conv2d(x, weight)
+            return conv3x3(x, weight, self.fir, down=self.down, **tail)
+        x = downsample2d(x, self.fir) if self.down == 2 else x
+        y = conv2d(x, weight.to(x.dtype))
+        return y if linear else scale_act(y, **tail)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops.bias_act import bias_act
-from cuda_ops.conv2d import conv3x3
+from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.upfirdn2d import setup_filter, upsample2d
 from stylegan_tl.networks.layers import (
     FIR,
@@ -19,6 +19,7 @@ from stylegan_tl.networks.layers import (
     channels,
     check_labels,
     demodulation,
+    laid_out,
     minibatch_std,
     normalize_2nd_moment,
 )
@@ -94,6 +95,7 @@ class SynthesisLayer(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("fir", setup_filter(FIR) if up == 2 else None, persistent=False)
         self.up = up
 
     def forward(
@@ -110,8 +112,8 @@ class SynthesisLayer(nn.Module):
         styles = self.affine(w)
         return conv3x3(
             x,
-            self.weight.to(x.dtype),
-            setup_filter(FIR),
+            self.weight,
+            self.fir,
             up=self.up,
             styles=styles,
             scale=demodulation(self.weight, styles),
@@ -144,12 +146,14 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, *, clamp: float | None) -> Tensor:
         """Map `[N, C, H, W]` and `w [N, w_dim]` to `[N, 3, H, W]`."""
-        n, c, height, width = x.shape
         styles = self.affine(w) * self.weight_gain
         weight = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)  # [N, 3, C]
-        pixels = x.permute(0, 2, 3, 1).reshape(n, height * width, c)
-        y = torch.bmm(pixels, weight.transpose(1, 2)).reshape(n, height, width, -1)
-        return bias_act(y.permute(0, 3, 1, 2), self.bias, clamp=clamp)
+        pixels = x.flatten(2)  # [N, C, H W], a view in both layouts; the result keeps the layout
+        if x.is_contiguous():
+            y = torch.bmm(weight, pixels)
+        else:
+            y = torch.bmm(pixels.mT, weight.mT).mT
+        return bias_act(y.unflatten(2, x.shape[2:]), self.bias, clamp=clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -164,6 +168,7 @@ class SynthesisBlock(nn.Module):
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **size)
+            self.register_buffer("fir", setup_filter(FIR), persistent=False)
         self.conv1 = SynthesisLayer(out_channels, out_channels, **size)
         self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim)
         self.num_conv = 1 if in_channels == 0 else 2
@@ -182,12 +187,12 @@ class SynthesisBlock(nn.Module):
         clamp = None if dtype == torch.float32 else _CLAMP
         options = dict(noise=noise, generator=generator, clamp=clamp)
         if self.num_conv == 1:
-            x = self.const.to(dtype).unsqueeze(0).expand(ws[0].shape[0], -1, -1, -1)
+            x = laid_out(self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1))
         else:
             x = self.conv0(x.to(dtype), ws[0], **options)
         x = self.conv1(x, ws[-2], **options)
         rgb = self.torgb(x, ws[-1], clamp=clamp).float()
-        img = rgb if img is None else upsample2d(img, setup_filter(FIR)) + rgb
+        img = rgb if img is None else upsample2d(img, self.fir) + rgb
         return x, img
 
 
@@ -210,9 +215,7 @@ class Synthesis(nn.Module):
         width = 0
         for r in self.resolutions:
             out = channels(r, channel_base, channel_max)
-            block = SynthesisBlock(
-                width, out, w_dim=w_dim, resolution=r, img_channels=img_channels
-            )
+            block = SynthesisBlock(width, out, w_dim=w_dim, resolution=r, img_channels=img_channels)
             self.add_module(f"b{r}", block)
             width = out
         self.num_ws = 2 * len(self.resolutions)
@@ -283,9 +286,7 @@ class Generator(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32."""
-        ws = self.mapping(
-            z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff
-        )
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         return self.synthesis(ws, noise=noise, generator=generator)
 
 
@@ -361,8 +362,7 @@ class Discriminator(nn.Module):
         statistics are then taken within each half, so the result is that of two calls.
         """
         check_labels(c, self.c_dim)
-        x = img.to(torch.bfloat16 if self.bf16 else torch.float32)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = laid_out(img.to(torch.bfloat16 if self.bf16 else torch.float32))
         for r in self.resolutions:
             x = getattr(self, f"b{r}")(x, clamp=_CLAMP if self.bf16 else None)
         x = self.b4(x.float(), chunks=chunks)

@@ -42,6 +42,41 @@ def test_an_image_does_not_depend_on_its_neighbours(preset: str):
     torch.testing.assert_close(ours[3], theirs[3])
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fused_is_unfused_from_the_same_generator(preset: str):
+    images, weight = _images(12, 17), _images(12, 17, seed=1)
+    runs = []
+    for impl in (None, "ref"):
+        leaf, generator = images.clone().requires_grad_(), _generator(1)
+        out = AdaAugment(preset=preset, p=0.6, impl=impl)(leaf, generator)
+        (gradient,) = torch.autograd.grad(out, leaf, weight)
+        runs.append((out.detach(), gradient, generator.get_state()))
+    torch.testing.assert_close(runs[0][0], runs[1][0], rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(runs[0][1], runs[1][1], rtol=1e-4, atol=5e-5)
+    assert torch.equal(runs[0][2], runs[1][2])
+
+
+@pytest.mark.parametrize("preset", ["blit", "geom", "bgc", "bgcfnc"])
+def test_fused_on_cuda_is_unfused_from_the_same_generator(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+):
+    """In float64, so that the difference is rounding alone; CUDA's kernel, emulated."""
+    monkeypatch.setenv("STYLEGAN_TL_KERNELS", "emulate")
+    images = _images(6, 11).double()
+    fused, plain = (
+        AdaAugment(preset=preset, p=0.6, impl=impl)(images, _generator(1))
+        for impl in ("cuda", "ref")
+    )
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-9)
+
+
+def test_images_that_are_left_alone_stay_to_the_bit():
+    images = _images(64, 9)
+    out = AdaAugment(preset="bgc", p=0.05)(images, _generator())
+    same = (out == images).flatten(1).all(1)
+    assert 0.4 * 64 < same.sum() < 64  # of ten gates each open with 0.05
+
+
 def test_nothing_happens_at_p_zero():
     images, generator = _images().requires_grad_(), _generator()
     before = generator.get_state()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cuda_ops.warp_ref import apply_color
 from stylegan_tl.augment import color
 
 
@@ -15,7 +16,7 @@ def _images(seed: int = 0) -> torch.Tensor:
 
 
 def _apply(matrix: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    return color.apply_color(images, matrix)
+    return apply_color(images, matrix)
 
 
 _AMOUNT = torch.tensor([-1.3, 0.0, 0.4, 2.0])

@@ -75,6 +75,31 @@ def test_seeded_independent_of_neighbours_and_in_the_same_dtype(policy: str):
     assert augment(images.bfloat16(), _generator(1)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    "policy", ["color,translation,cutout", "translation,cutout", "cutout,color,translation"]
+)
+@pytest.mark.parametrize("size", [8, 21])
+def test_fused_is_unfused_from_the_same_generator(policy: str, size: int):
+    images, runs = _images(6, size), []
+    for impl in (None, "ref"):
+        leaf, generator = images.clone().requires_grad_(), _generator(1)
+        out = DiffAugment(policy=policy, impl=impl)(leaf, generator)
+        (gradient,) = torch.autograd.grad(out.square().sum(), leaf)
+        runs.append((out.detach(), gradient, generator.get_state()))
+    torch.testing.assert_close(*(run[0] for run in runs))
+    torch.testing.assert_close(*(run[1] for run in runs))
+    assert torch.equal(runs[0][2], runs[1][2])
+
+
+def test_order_of_the_policy_matters():
+    """Cut first, the hole is brightened like the rest; cut last, it is zero."""
+    images = torch.ones(20, 3, 8, 8)
+    first = DiffAugment(policy="cutout,color")(images, _generator())
+    last = DiffAugment(policy="color,cutout")(images, _generator())
+    assert (last == 0).flatten(1).any(1).all()
+    assert not (first == 0).any()
+
+
 def test_second_derivatives():
     augment, images = DiffAugment(), _images(2, 6).double().requires_grad_()
     assert gradgradcheck(lambda x: augment(x, _generator()).pow(3), (images,), fast_mode=True)

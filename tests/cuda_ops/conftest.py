@@ -11,4 +11,3 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STYLEGAN_TL_KERNELS", "emulate")
     if emulated_kernels() is None:
         pytest.skip("the CUDA kernels cannot be compiled for the CPU here")
-

@@ -1,232 +1,294 @@
-"""conv3x3 and scale_act against zero insertion, torch's convolution and the formula in float64."""
+"""conv2d, its adjoint and their gradients against torch's own convolution in float64."""
 
 from __future__ import annotations
+
+import threading
+from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cuda_ops.compile import cpu_kernels
-from cuda_ops.conv2d import conv3x3
-from cuda_ops.scale_act import scale_act
+from cuda_ops.conv2d import conv2d, conv_transpose2d
+from cuda_ops.conv3x3 import conv3x3
 
-needs_kernels = pytest.mark.skipif(cpu_kernels() is None, reason="kernels are off")
-MODES = {"plain": (1, 1), "up": (2, 1), "down": (1, 2)}
-SHAPES = [  # batch, in, out, height, width
-    (1, 16, 16, 4, 4),
-    (3, 16, 32, 8, 8),
-    (2, 32, 16, 6, 10),
-    (5, 16, 16, 4, 4),
-    (1, 128, 128, 8, 8),
-    (2, 128, 32, 16, 16),
-    (1, 16, 32, 64, 64),
-    (3, 32, 128, 12, 4),
-]
-TAPS = (0.1, 0.4, 0.3, 0.2)  # not symmetric: a filter the wrong way round shows
+fast = settings(derandomize=True, deadline=None, max_examples=25)
 
 
-def _draw(*shape: int, seed: int = 0) -> Tensor:
+def _draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def _literal_conv(x: Tensor, w: Tensor, f: Tensor, up: int, down: int) -> Tensor:
-    """Insert zeros, pad, and take torch's plain convolution of each step."""
-    c = x.shape[1]
-    fir = torch.outer(f, f).flip((0, 1))  # a convolution is a correlation with it flipped
-    if up == 2:
-        y = F.conv2d(F.pad(_insert_zeros(x), [2] * 4), w.flip((2, 3)))  # full: 2 * h + 1
-        k = y.shape[1]
-        return F.conv2d(F.pad(y, [1] * 4), 4 * fir.expand(k, 1, 4, 4), groups=k)
-    if down == 2:
-        y = F.conv2d(F.pad(x, [2] * 4), fir.expand(c, 1, 4, 4), groups=c)
-        return F.conv2d(y, w)[:, :, ::2, ::2]
-    return F.conv2d(F.pad(x, [1] * 4), w)
+class _Convolutions(TorchDispatchMode):
+    """Count what torch runs: convolutions, and gradients of x and of w by convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self.kernels: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.convolution.default, torch.ops.cuda_ops.conv2d.default):
+            self.kernels.append(max(args[1].shape[2:]))
+        if func is torch.ops.aten.convolution.default:
+            self.counts["convolution"] += 1
+        elif func is torch.ops.aten.convolution_backward.default:
+            self.counts["dx"] += args[-1][0]
+            self.counts["dw"] += args[-1][1]
+        elif func.name().startswith("cuda_ops::"):
+            self.counts[func.name().removeprefix("cuda_ops::")] += 1
+        return func(*args, **(kwargs or {}))
 
 
-def _insert_zeros(x: Tensor) -> Tensor:
-    """Return `[N, C, 2 H - 1, 2 W - 1]`."""
-    zero = torch.zeros_like(x)
-    x = torch.stack([x, zero], dim=4).flatten(3)[..., :-1]
-    return torch.stack([x, torch.zeros_like(x)], dim=3).flatten(2, 3)[:, :, :-1]
+@st.composite
+def _geometry(draw) -> dict:
+    """Draw sizes, kernel, stride, padding, groups; the output has at least one pixel."""
+    groups = draw(st.sampled_from([1, 2]))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    return dict(
+        n=draw(st.integers(1, 2)),
+        i=groups * draw(st.integers(1, 2)),
+        o=groups * draw(st.integers(1, 2)),
+        size=(draw(st.integers(4, 7)), draw(st.integers(4, 6))),
+        kernel=kernel,
+        stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 2))),
+        padding=draw(st.tuples(st.integers(0, kernel[0] - 1), st.integers(0, kernel[1] - 1))),
+        extra=draw(st.tuples(st.integers(0, 2), st.integers(0, 1))),
+        groups=groups,
+    )
 
 
-def _literal_tail(y, scale, noise, b, slope: float, gain: float, clamp: float | None) -> Tensor:
-    if scale is not None:
-        y = y * scale[:, :, None, None]
-    if noise is not None:
-        y = y + noise
-    if b is not None:
-        y = y + b[None, :, None, None]
-    y = gain * torch.where(y > 0, y, slope * y)
-    if clamp is None:
-        return y
-    limit = y.new_tensor(clamp)
-    return torch.minimum(torch.maximum(y, -limit), limit)
+def _calls(g: dict, transposed: bool) -> tuple:
+    """Return ours, torch's and the tensors for a drawn geometry."""
+    options = dict(stride=g["stride"], padding=g["padding"], groups=g["groups"])
+    x = _draw(g["n"], g["i"], *g["size"])
+    if not transposed:
+        w = _draw(g["o"], g["i"] // g["groups"], *g["kernel"], seed=1)
+        return lambda *t: conv2d(*t, **options), lambda *t: F.conv2d(*t, **options), x, w
+    w = _draw(g["i"], g["o"] // g["groups"], *g["kernel"], seed=1)
+    pairs = zip(g["extra"], g["stride"], strict=True)
+    options["output_padding"] = tuple(min(extra, s - 1) for extra, s in pairs)
+    return (
+        lambda *t: conv_transpose2d(*t, **options),
+        lambda *t: F.conv_transpose2d(*t, **options),
+        x,
+        w,
+    )
 
 
-def _close(found: Tensor, true: Tensor, limit: float = 1e-5) -> None:
-    assert found.shape == true.shape
-    size = float(true.abs().max())
-    assert size > 0
-    assert float((found.double() - true).abs().max()) <= limit * size
+def _orders(function, x: Tensor, w: Tensor) -> list[Tensor]:
+    """Return the value and the gradients of orders one (both ways) and two."""
+    x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+    y = function(x, w)
+    cotangent = _draw(*y.shape, seed=5, dtype=y.dtype).requires_grad_()
+    plain = torch.autograd.grad(y, (x, w), cotangent, retain_graph=True)
+    first = torch.autograd.grad(y, (x, w), cotangent, create_graph=True)
+    both = first[0].square().sum() + first[1].square().sum()
+    return [y, *plain, *first, *torch.autograd.grad(both, (x, w, cotangent))]
 
 
-def _orders(function, tensors: list[Tensor], seed: int = 50) -> list[Tensor]:
-    """Return the value, all gradients, and all gradients of the squared gradients."""
-    leaves = [t.detach().requires_grad_() for t in tensors]
-    y = function(*leaves)
-    loss = (y * _draw(*y.shape, seed=seed).to(y.dtype)).sum() / y.shape[2]
-    first = torch.autograd.grad(loss, leaves, retain_graph=True)  # the fast way
-    graph = torch.autograd.grad(loss, leaves, create_graph=True)  # the differentiable way
-    penalty = sum(g.square().sum() / g.detach().square().sum() for g in graph)
-    second = torch.autograd.grad(penalty, leaves, allow_unused=True)
-    return [y.detach(), *first, *(g.detach() for g in graph), *second]
+@pytest.mark.parametrize("transposed", [False, True])
+@given(geometry=_geometry())
+@fast
+def test_values_and_gradients(geometry: dict, transposed: bool) -> None:
+    ours, native, x, w = _calls(geometry, transposed)
+    try:
+        native(x, w)
+    except RuntimeError:  # no pixel is left
+        return
+    for found, true in zip(_orders(ours, x, w), _orders(native, x, w), strict=True):
+        torch.testing.assert_close(found, true)
 
 
-def _compare(kernel, literal, tensors: list[Tensor]) -> None:
-    found = _orders(kernel, [t.float() for t in tensors])
-    true = _orders(literal, tensors)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradcheck(transposed: bool, stride: int, groups: int) -> None:
+    geometry = dict(
+        n=2, i=2, o=4, size=(4, 5), kernel=(3, 2), stride=(stride, 1), padding=(1, 0),
+        extra=(1, 1), groups=groups,
+    )  # fmt: skip
+    ours, _, x, w = _calls(geometry, transposed)
+    x, w = x.requires_grad_(), w.requires_grad_()
+    assert torch.autograd.gradcheck(ours, (x, w))
+    assert torch.autograd.gradgradcheck(ours, (x, w))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_registration(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    x = _draw(2, 4, 6, 5, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+    w = _draw(6, 2, 3, 3, seed=1, dtype=dtype).requires_grad_()
+    y = conv2d(x, w, stride=2, padding=1, groups=2)
+    ops, of = torch.ops.cuda_ops, ((2, 2), (1, 1))
+    close = dict(rtol=0.02, atol=0.02) if dtype == torch.bfloat16 else {}
+    torch.library.opcheck(ops.conv2d.default, (x, w, *of, (0, 0), False, 2), **close)
+    torch.library.opcheck(
+        ops.conv2d.default, (y.detach().requires_grad_(), w, *of, (1, 0), True, 2), **close
+    )
+    given = (x, y.detach().requires_grad_(), list(w.shape), *of, 2)
+    torch.library.opcheck(ops.conv2d_weight_grad.default, given, **close)
+
+
+def test_the_layout_is_that_of_torch() -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = _draw(2, 4, 6, 6, dtype=torch.float32).contiguous(memory_format=layout)
+        w = _draw(4, 4, 3, 3, dtype=torch.float32).contiguous(memory_format=layout)
+        assert conv2d(x, w, padding=1).is_contiguous(memory_format=layout)
+
+
+def _twice(function, x: Tensor, w: Tensor) -> tuple[list[Counter], list[Tensor], list[int]]:
+    """Take R1's steps; return what ran in the first and in the second backward."""
+    x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+    y = function(x, w).square().sum()  # the square: a second derivative is there
+    with _Convolutions() as first:
+        (g,) = torch.autograd.grad(y, x, create_graph=True)
+    with _Convolutions() as second:
+        g.square().sum().backward()
+    return [first.counts, second.counts], [g.detach(), x.grad, w.grad], second.kernels
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_first_backward_leaves_out_weight_gradients(transposed: bool) -> None:
+    """As torch's own nodes do; and the second one never convolves with an image."""
+    ours = conv_transpose2d if transposed else conv2d
+    theirs = F.conv_transpose2d if transposed else F.conv2d
+    x, w = _draw(2, 4, 16, 16), _draw(4, 4, 3, 3, seed=1)
+    (first, second), found, kernels = _twice(lambda x, w: ours(x, w, padding=1), x, w)
+    assert first == {"conv2d": 1}
+    assert second == {"dx": 2, "dw": 2}  # through y, and through the first gradient
+    assert not kernels
+    (first, _), true, kernels = _twice(lambda x, w: theirs(x, w, padding=1), x, w)
+    assert first["dw"] == 0
+    assert max(kernels) == 16  # this is what is slow
     for a, b in zip(found, true, strict=True):
-        if b is None or not b.any():
-            assert a is None or not a.any()
-        else:
-            _close(a, b, 2e-5)
+        torch.testing.assert_close(a, b)
 
 
-@needs_kernels
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("mode", MODES)
-def test_convolution(shape: tuple[int, ...], mode: str) -> None:
-    n, i, o, h, width = shape
-    x, w, f = _draw(n, i, h, width), _draw(o, i, 3, 3, seed=1), torch.tensor(TAPS).double()
-    up, down = MODES[mode]
-    y = conv3x3(x.float(), w.float(), f.float(), up=up, down=down, impl="cpu")
-    assert y.dtype == torch.float32
-    _close(y, _literal_conv(x, w, f, up, down), 5e-6)
+@pytest.mark.skipif(cpu_kernels() is None, reason="kernels are off")
+def test_so_do_the_layers_of_stylegan2() -> None:
+    x, w, b = _draw(4, 16, 16, 16).float(), _draw(16, 16, 3, 3, seed=1).float(), torch.ones(16)
+    b.requires_grad_()
+    (first, second), _, _ = _twice(lambda x, w: conv3x3(x, w, b=b, slope=0.2, impl="cpu"), x, w)
+    assert first == {"conv_act": 1, "lrelu_grad": 1}
+    assert second["conv_grad"] == 2
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_reference(mode: str) -> None:
-    x, w, f = _draw(2, 3, 6, 8), _draw(5, 3, 3, 3, seed=1), torch.tensor(TAPS).double()
-    up, down = MODES[mode]
-    y = conv3x3(x, w, f, up=up, down=down)
-    torch.testing.assert_close(y, _literal_conv(x, w, f, up, down))
+def test_what_is_asked_for_differs_from_call_to_call() -> None:
+    x, w = _draw(1, 2, 6, 6).requires_grad_(), _draw(3, 2, 3, 3, seed=1).requires_grad_()
+    hidden = 2 * w  # not a leaf
+    y = conv2d(x, hidden, padding=1).square().sum()
+    for wanted, dx, dw in (((x,), 1, 0), ((w,), 0, 1), ((hidden,), 0, 1), ((x, w), 1, 1)):
+        with _Convolutions() as ran:
+            grads = torch.autograd.grad(y, wanted, retain_graph=True)
+        assert all(g.any() for g in grads)
+        assert (ran.counts["dx"], ran.counts["dw"]) == (dx, dw)
+    with _Convolutions() as ran:
+        y.backward()
+    assert (ran.counts["dx"], ran.counts["dw"]) == (1, 1)
+    assert x.grad.any()
+    assert w.grad.any()
 
 
-@needs_kernels
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1], SHAPES[2], SHAPES[4]], ids=str)
-def test_derivatives_of_the_convolution(shape: tuple[int, ...], mode: str) -> None:
-    n, i, o, h, width = shape
-    up, down = MODES[mode]
-    f = torch.tensor(TAPS).double()
-    _compare(
-        lambda x, w: conv3x3(x, w, f.float(), up=up, down=down, impl="cpu"),
-        lambda x, w: _literal_conv(x, w, f, up, down),
-        [_draw(n, i, h, width), _draw(o, i, 3, 3, seed=1) / 12],
-    )
+def test_frozen_weights_cost_nothing() -> None:
+    x, w = _draw(1, 2, 6, 6).requires_grad_(), _draw(3, 2, 3, 3, seed=1)
+    with _Convolutions() as ran:
+        conv2d(x, w).sum().backward()
+    assert (ran.counts["dx"], ran.counts["dw"]) == (1, 0)
 
 
-@needs_kernels
-@pytest.mark.parametrize("clamp", [None, 0.9])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("mode", MODES)
-def test_derivatives_of_the_whole_layer(mode: str, batch: int, clamp: float | None) -> None:
-    (up, down), f = MODES[mode], torch.tensor(TAPS).double()
-    h, width = 8 * up // down, 12 * up // down
-    tail = dict(slope=0.2, gain=1.4, clamp=clamp)
+def test_threads_do_not_disturb_each_other() -> None:
+    """One thread takes R1's gradient while another takes all of them, many times."""
+    x, w = _draw(1, 2, 8, 8), _draw(2, 2, 3, 3, seed=1)
+    true = torch.autograd.grad(F.conv2d(x, w.requires_grad_()).square().sum(), w)[0]
+    wrong: list[str] = []
 
-    def kernel(x, w, styles, scale, noise, b) -> Tensor:
-        more = dict(styles=styles, scale=scale, noise=noise, b=b, impl="cpu", **tail)
-        return conv3x3(x, w, f.float(), up=up, down=down, **more)
+    def work(inputs_only: bool) -> None:
+        for _ in range(50):
+            a, b = x.clone().requires_grad_(), w.detach().clone().requires_grad_()
+            y = conv2d(a, b).square().sum()
+            if inputs_only:
+                torch.autograd.grad(y, a, create_graph=True)
+            else:
+                y.backward()
+                if b.grad is None or not torch.allclose(b.grad, true):
+                    wrong.append("weight gradient lost")
 
-    def literal(x, w, styles, scale, noise, b) -> Tensor:
-        y = _literal_conv(x * styles[:, :, None, None], w, f, up, down)
-        return _literal_tail(y, scale, noise, b, **tail)
-
-    tensors = [
-        _draw(batch, 32, 8, 12),
-        _draw(16, 32, 3, 3, seed=1) / 17,
-        _draw(batch, 32, seed=2),
-        1 + 0.3 * _draw(batch, 16, seed=3),
-        _draw(batch, 1, h, width, seed=4),
-        _draw(16, seed=5),
-    ]
-    _compare(kernel, literal, tensors)
-    if batch > 1:
-        tensors[4] = tensors[4][:1]  # one noise image for all
-        _compare(kernel, literal, tensors)
+    threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
 
 
-@needs_kernels
-@pytest.mark.parametrize("clamp", [None, 0.7])
-@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
-def test_derivatives_of_scale_act(slope: float, clamp: float | None) -> None:
-    tail = dict(slope=slope, gain=1.3, clamp=clamp)
-    tensors = [_draw(3, 32, 7, 5), _draw(3, 32, seed=1), _draw(3, 1, 7, 5, seed=2)]
-    tensors.append(_draw(32, seed=3))
-    _compare(
-        lambda *t: scale_act(*t, impl="cpu", **tail), lambda *t: _literal_tail(*t, **tail), tensors
-    )
+class _Nested(torch.autograd.Function):
+    """A node that runs a whole backward of its own, for x and w."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x, w = g.detach().requires_grad_(), torch.ones(3, 3, 1, 1).to(g).requires_grad_()
+            y = conv2d(x, w).square().sum()
+        dx, dw = torch.autograd.grad(y, (x, w))
+        assert dw.any()
+        return dx
 
 
-@needs_kernels
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("layout", ["channels_last", "transposed", "expanded", "sliced"])
-def test_any_layout(mode: str, layout: str) -> None:
-    (up, down), f = MODES[mode], torch.tensor(TAPS).double()
-    x, w = _draw(3, 32, 8, 8).float(), _draw(16, 32, 3, 3, seed=1).float()
-    if layout == "channels_last":
-        x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))
-    elif layout == "transposed":
-        x, w = x.transpose(2, 3), w.transpose(2, 3)
-    elif layout == "expanded":
-        x = x[:1].expand(3, -1, -1, -1)
-    else:
-        x = _draw(3, 40, 8, 16).float()[:, 8:, :, ::2]
-        w = _draw(32, 32, 3, 3, seed=1).float()[::2]
-    assert not x.is_contiguous()
-    y = conv3x3(x, w, f.float(), up=up, down=down, impl="cpu")
-    _close(y, _literal_conv(x.double(), w.double(), f, up, down), 5e-6)
+def test_a_backward_inside_a_backward_asks_for_its_own() -> None:
+    x, w = _draw(1, 2, 6, 6).requires_grad_(), _draw(3, 2, 3, 3, seed=1).requires_grad_()
+    y = _Nested.apply(conv2d(x, w)).sum()
+    with _Convolutions() as ran:
+        torch.autograd.grad(y, x)
+    assert (ran.counts["dx"], ran.counts["dw"]) == (2, 1)  # 1 + 1 inside, then x alone
 
 
-@needs_kernels
-@pytest.mark.parametrize("mode", MODES)
-def test_two_calls_are_bit_identical(mode: str) -> None:
-    (up, down), f = MODES[mode], torch.tensor(TAPS)
-    tensors = [_draw(3, 32, 16, 16).float(), _draw(32, 32, 3, 3, seed=1).float()]
-    tensors += [_draw(3, 32, seed=2).float()]
-
-    def apply(x, w, styles) -> Tensor:
-        return conv3x3(x, w, f, up=up, down=down, styles=styles, slope=0.2, impl="cpu")
-
-    once, twice = _orders(apply, tensors), _orders(apply, tensors)
-    assert all(map(torch.equal, once, twice))
+def test_off_and_ref_are_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = _draw(1, 2, 6, 6).requires_grad_(), _draw(2, 2, 3, 3, seed=1)
+    assert "cuda_ops" in conv2d(x, w).grad_fn.name()
+    assert "ConvolutionBackward" in conv2d(x, w, impl="ref").grad_fn.name()
+    monkeypatch.setenv("STYLEGAN_TL_KERNELS", "off")
+    assert "ConvolutionBackward" in conv2d(x, w).grad_fn.name()
+    assert "ConvolutionBackward" in conv_transpose2d(x, w).grad_fn.name()
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 5, 8, 8), (1, 16, 16, 4, 4), (2, 16, 3, 8, 8)], ids=str)
-def test_default_takes_what_the_kernel_does_not(shape: tuple[int, ...]) -> None:
-    n, i, o, h, width = shape
-    x, w = _draw(n, i, h, width), _draw(o, i, 3, 3, seed=1)
-    _close(conv3x3(x.float(), w.float()), F.conv2d(x, w, padding=1))
+def test_zero_images() -> None:
+    x, w = _draw(0, 2, 6, 6).requires_grad_(), _draw(3, 2, 3, 3).requires_grad_()
+    y = conv2d(x, w, padding=1)
+    y.sum().backward()
+    assert y.shape == (0, 3, 6, 6)
+    assert x.grad.shape == x.shape
+    assert not w.grad.any()
+
+
+def test_compiles_whole() -> None:
+    def loss(x: Tensor, w: Tensor) -> Tensor:
+        return conv_transpose2d(conv2d(x, w, stride=2, padding=1), w, stride=2).square().sum()
+
+    x, w = _draw(1, 2, 7, 7).requires_grad_(), _draw(3, 2, 3, 3, seed=1).requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(x, w), (x, w))
+    torch.testing.assert_close(found, torch.autograd.grad(loss(x, w), (x, w)))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("call", "message"),
     [
-        (dict(impl="cuda"), "impl='cuda'"),
-        (dict(up=2, down=2), "one of them"),
-        (dict(up=3), "one of them"),
-        (dict(up=2), "four taps"),
-        (dict(down=2, f=torch.ones(3)), "four taps"),
-        (dict(w=torch.zeros(4, 5, 3, 3)), "does not fit"),
-        (dict(w=torch.zeros(4, 3, 5, 5)), "does not fit"),
-        (dict(impl="cpu"), "multiple of 16"),
+        (lambda x, w: conv2d(x, w, impl="metal"), "impl='metal' is unknown"),
+        (lambda x, w: conv2d(x, w, impl="cuda"), "impl='cuda' takes tensors on that device"),
+        (lambda x, w: conv_transpose2d(x, w, output_padding=1), "below stride"),
     ],
 )
-def test_refuses(options: dict, message: str) -> None:
-    given = dict(w=torch.zeros(4, 3, 3, 3)) | options
+def test_refuses(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        conv3x3(torch.zeros(1, 3, 8, 8), **given)
+        call(torch.zeros(1, 3, 8, 8), torch.zeros(3, 3, 3, 3))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.signal import upfirdn
 from torch import Tensor
 
@@ -118,6 +122,193 @@ def test_kernel_is_as_exact_as_the_reference(options: dict, separable: bool) -> 
         assert own <= 2 * other + 1e-6
 
 
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+FAST = [  # the unrolled kernels
+    dict(up=2, padding=(2, 1, 2, 1), gain=4),
+    dict(down=2, padding=1),
+    dict(padding=(2, 1, 1, 2)),
+]
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", CASES + FAST, ids=str)
+@pytest.mark.parametrize("taps", [*TAPS.values(), [0.5, 1, -2, 4, 3, -1, 2, 1]], ids=len)
+def test_cuda_scipy(options: dict, taps: list[float], layout: str) -> None:
+    x = _draw(2, 4, 12, 16).contiguous(memory_format=LAYOUTS[layout])
+    f = torch.tensor(taps)
+    expected = _scipy(x, taps, **options)
+    for filt in (f, torch.outer(f, f)):
+        y = upfirdn2d(x, filt, impl="cuda", **options)
+        assert y.is_contiguous(memory_format=LAYOUTS[layout])
+        torch.testing.assert_close(y, expected)
+    y = upfirdn2d(x.float(), f, impl="cuda", **options)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max())
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", CASES[3:9] + FAST, ids=str)
+def test_cuda_gradients(options: dict, layout: str) -> None:
+    f = torch.tensor(TAPS["1d"])
+    x = _draw(1, 2, 6, 8).contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
+    call = lambda x: upfirdn2d(x, f, impl="cuda", **options)  # noqa: E731
+    assert torch.autograd.gradcheck(call, x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: call(x).square(), x, fast_mode=True)
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("options", FAST, ids=str)
+def test_cuda_halves_are_rounded_once(options: dict, dtype: torch.dtype) -> None:
+    f = setup_filter([1, 3, 3, 1])
+    x = _draw(1, 8, 4, 16).to(dtype)
+    expected = upfirdn2d(x.double(), f, **options, impl="ref")
+    for layout in LAYOUTS.values():
+        y = upfirdn2d(x.contiguous(memory_format=layout), f, **options, impl="cuda")
+        bound = torch.finfo(dtype).eps / 2 * expected.abs() + 1e-5
+        assert y.dtype == dtype
+        assert ((y.double() - expected).abs() <= bound).all()
+
+
+@st.composite
+def _problems(draw) -> tuple[tuple[int, ...], list[float], dict]:
+    factor, size, pad = st.integers(1, 4), st.integers(1, 9), st.integers(-3, 5)
+    shape = (draw(st.integers(1, 2)), draw(st.sampled_from([1, 3, 8])), draw(size), draw(size))
+    taps = draw(st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=13))
+    options = dict(
+        up=(draw(factor), draw(factor)),
+        down=(draw(factor), draw(factor)),
+        padding=tuple(draw(pad) for _ in range(4)),
+        flip_filter=draw(st.booleans()),
+    )
+    return shape, taps, options
+
+
+def _holds(shape: tuple[int, ...], taps: list[float], options: dict, impl: str) -> None:
+    """Compare with scipy, and test the adjoint: <A x, y> = <x, A^T y>; both in whole numbers."""
+    dtype = torch.float32 if impl == "cpu" else torch.float64
+    x = (4 * _draw(*shape)).round().to(dtype).requires_grad_()
+    f, last = torch.tensor(taps), torch.channels_last
+    sizes = [
+        (x.shape[d] * options["up"][i] + sum(options["padding"][2 * i : 2 * i + 2]) - len(taps))
+        // options["down"][i]
+        + 1
+        for i, d in enumerate((3, 2))
+    ]
+    if min(sizes) < 1:
+        with pytest.raises(ValueError, match="no output"):
+            upfirdn2d(x, f, impl=impl, **options)
+        return
+    expected = _scipy(x.detach().double(), taps, **options)
+    for laid_out in (x, x.contiguous(memory_format=last)):
+        out = upfirdn2d(laid_out, f, impl=impl, **options)
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=0)
+        y = (4 * _draw(*out.shape, seed=1)).round().to(dtype)
+        (back,) = torch.autograd.grad(out, x, y)
+        assert _dot(out, y) == _dot(x, back)
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float((a.detach().double() * b.double()).sum())
+
+
+@needs_kernels
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(_problems())
+def test_any_problem_on_the_cpu(problem: tuple) -> None:
+    _holds(*problem, impl="cpu")
+
+
+def test_any_problem_on_cuda(emulated: None) -> None:
+    settings(max_examples=120, derandomize=True, deadline=None)(
+        given(_problems())(lambda problem: _holds(*problem, impl="cuda"))
+    )()
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("filt", [torch.ones(4), torch.ones(3, 2), torch.ones(90)], ids=len)
+def test_filters_in_memory_are_those_by_value(
+    filt: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, options = _draw(1, 2, 7, 8), dict(up=2, padding=44)
+    by_value = upfirdn2d(x, filt, impl="cuda", **options)
+    monkeypatch.setattr(import_module("cuda_ops.upfirdn2d"), "BY_VALUE", 0)
+    assert torch.equal(upfirdn2d(x, filt, impl="cuda", **options), by_value)
+    torch.testing.assert_close(by_value, upfirdn2d(x, filt, impl="ref", **options))
+
+
+def _large(*shape: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Return more than 2^31 elements, of which only the last rows are ever touched."""
+    try:
+        x = torch.empty(shape, dtype=torch.bfloat16, memory_format=layout)
+    except RuntimeError:
+        pytest.skip("no address space")
+    assert x.numel() > 2**31
+    x[:, :, -8:] = _draw(*shape[:2], 8, 64).to(x.dtype).repeat(1, 1, 1, shape[3] // 64)
+    return x
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(
+    ("shape", "layout", "crop_x"),
+    [
+        ((1, 1, 65544, 32768), "contiguous", False),  # registers
+        ((1, 1, 65544, 32768), "contiguous", True),  # shared memory
+        ((1, 16, 8200, 16384), "channels_last", True),  # registers
+        ((1, 3, 65544, 10944), "channels_last", True),  # one by one
+    ],
+)
+def test_beyond_32_bits(shape: tuple[int, ...], layout: str, crop_x: bool) -> None:
+    x, f = _large(*shape, layout=LAYOUTS[layout]), setup_filter([1, 3, 3, 1])
+    keep_x, keep_y = (2 * (shape[3] - 32) if crop_x else 0), 2 * (shape[2] - 6)
+    y = upfirdn2d(x, f, up=2, padding=(2 - keep_x, 1, 2 - keep_y, 1), impl="cuda")
+    part = x[:, :, -8:, -34:] if crop_x else x[:, :, -8:]
+    cut = (2 - 4 * crop_x, 1, -2, 1)
+    expected = upfirdn2d(part.double(), f, up=2, padding=cut, impl="ref")
+    assert y.shape == expected.shape
+    torch.testing.assert_close(y.double(), expected, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
+@pytest.mark.parametrize("impl", ["ref", "cuda"])
+def test_nothing_in_nothing_out(shape: tuple[int, ...], impl: str) -> None:
+    x = torch.zeros(shape, requires_grad=True)
+    y = upfirdn2d(x, torch.ones(4), up=2, padding=2, impl=impl)
+    assert y.shape == (*shape[:2], 9, 9)
+    y.sum().backward()
+    assert x.grad.shape == shape
+
+
+@pytest.mark.parametrize("kernels", ["cpu", "emulated"])
+@pytest.mark.parametrize("filt", [torch.ones(4), torch.ones(3, 2)], ids=len)
+def test_opcheck(kernels: str, filt: Tensor, request: pytest.FixtureRequest) -> None:
+    if kernels == "emulated":
+        request.getfixturevalue("emulated")
+    elif cpu_kernels() is None:
+        pytest.skip("kernels are off")
+    for layout in LAYOUTS.values():
+        x = _draw(2, 3, 5, 4).float().contiguous(memory_format=layout).requires_grad_()
+        fy = filt if filt.ndim == 1 else None
+        arguments = (x, filt, fy, (2, 1), (1, 2), (2, 1, 3, -1), True, 1.5)
+        torch.library.opcheck(torch.ops.cuda_ops.upfirdn2d.default, arguments)
+
+
+@needs_kernels
+def test_compiles_without_a_graph_break() -> None:
+    def call(x: Tensor) -> Tensor:
+        return upsample2d(x, setup_filter([1, 3, 3, 1])).square()
+
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    x, z = (_draw(1, 16, 4, 4).float().requires_grad_() for _ in range(2))
+    y = compiled(x)
+    y.sum().backward()
+    call(z).sum().backward()
+    torch.testing.assert_close(y, call(z))
+    torch.testing.assert_close(x.grad, z.grad)
+
+
 def test_two_calls_are_bit_identical() -> None:
     x, f = _draw(2, 16, 16, 16).float(), torch.tensor(TAPS["1d"])
     assert torch.equal(upfirdn2d(x, f, up=2), upfirdn2d(x, f, up=2))
@@ -154,6 +345,8 @@ def test_resizing_keeps_brightness_and_centre() -> None:
         ((1, 1, 4, 4), dict(up=0), "at least 1"),
         ((1, 1, 4, 4), dict(padding=(1, 2, 3)), "padding is"),
         ((1, 1, 4, 4), dict(impl="cuda"), "impl='cuda'"),
+        ((1, 1, 4, 4), dict(padding=-2), "no output"),
+        ((1, 1, 1, 4), dict(down=2), "no output"),
     ],
 )
 def test_refuses(shape: tuple[int, ...], options: dict, message: str) -> None:

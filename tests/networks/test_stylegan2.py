@@ -1,23 +1,18 @@
-"""StyleGAN2: names and counts, the formulas of the paper, and the kernels in whole networks."""
+"""StyleGAN2: names and counts, and the formulas of the paper."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from cuda_ops.compile import cpu_kernels
 from stylegan_tl.networks.layers import FullyConnected, minibatch_std
 from stylegan_tl.networks.stylegan2 import Discriminator, Generator, SynthesisLayer, ToRGB
 
 SMALL = dict(channel_base=512, channel_max=32)
-needs_kernels = pytest.mark.skipif(cpu_kernels() is None, reason="kernels are off")
 
 
 def _draw(*shape: int, seed: int = 0) -> Tensor:
@@ -45,30 +40,6 @@ def _discriminator(**options) -> Discriminator:
 
 def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-class _Operators(TorchDispatchMode):
-    """Note which operators run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.name().split(".")[0])
-        return func(*args, **(kwargs or {}))
-
-
-@contextlib.contextmanager
-def _without_kernels() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STYLEGAN_TL_KERNELS", "off")
-        cpu_kernels.cache_clear()
-        try:
-            yield
-        finally:
-            patch.undo()
-            cpu_kernels.cache_clear()
 
 
 def test_parameter_counts() -> None:
@@ -272,45 +243,3 @@ def test_other_sizes_are_refused(resolution: int) -> None:
     for network in (Generator, Discriminator):
         with pytest.raises(ValueError, match=f"resolution={resolution}"):
             network(resolution=resolution)
-
-
-def _generator_quantities() -> list[Tensor]:
-    """Return images, the gradients of a loss, path lengths and the gradients of their penalty."""
-    g = _generator()
-    params = [p for name, p in g.named_parameters()]
-    ws = g.mapping(_draw(3, 32))
-    images = g.synthesis(ws, noise="const")
-    pixels = _draw(*images.shape, seed=7) / 32
-    first = torch.autograd.grad((images * pixels).sum(), params, retain_graph=True)
-    (gw,) = torch.autograd.grad((images * pixels).sum(), ws, create_graph=True)
-    lengths = gw.square().sum(2).mean(1).sqrt()
-    penalty = (lengths - 0.5 * lengths.mean().detach()).square().mean()
-    second = torch.autograd.grad(penalty, params, allow_unused=True)
-    return [images, *first, lengths, *(s for s in second if s is not None)]
-
-
-def _discriminator_quantities() -> list[Tensor]:
-    """Return logits, the gradients of a loss, the gradient of R1 and its gradients."""
-    d = _discriminator()
-    params, images = list(d.parameters()), _draw(4, 3, 32, 32).requires_grad_()
-    logits = d(images)
-    first = torch.autograd.grad(F.softplus(logits).sum(), params, retain_graph=True)
-    (gx,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    second = torch.autograd.grad(gx.square().sum(), params, allow_unused=True)
-    return [logits, *first, gx, *(s for s in second if s is not None)]
-
-
-@needs_kernels
-@pytest.mark.parametrize("quantities", [_generator_quantities, _discriminator_quantities])
-def test_kernels_change_nothing_in_whole_networks(quantities) -> None:
-    with _Operators() as native:
-        found = quantities()
-    with _without_kernels(), _Operators() as plain:
-        expected = quantities()
-    assert {"cuda_ops::conv_act", "cuda_ops::conv_grad"} <= native.names
-    assert not [name for name in plain.names if name.startswith("cuda_ops::")]
-    assert len(found) == len(expected) > 40
-    for a, b in zip(found, expected, strict=True):
-        a, b = a.detach(), b.detach()
-        assert a.shape == b.shape
-        assert float((a - b).abs().max()) <= 2e-4 * float(b.abs().max()) + 1e-7

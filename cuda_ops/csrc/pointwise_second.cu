@@ -1,0 +1,32 @@
+// Launches of the gradient's gradient in pointwise.cuh.
+#include <type_traits>
+
+#include "pointwise.cuh"
+
+extern "C" int pointwise_second(const void* hy, const void* hs, const void* hn, const void* hb,
+                                const void* g, const void* y, const void* scale,
+                                const void* noise, const void* bias, void* dg, void* gy,
+                                void* row_e, void* row_f, void* column_e, void* column_f,
+                                int64_t samples, int64_t rows, int64_t columns, int64_t channels,
+                                int64_t noise_stride, int64_t pixels, int64_t vector,
+                                int64_t lanes, int64_t steps, int64_t kind, int64_t from_output,
+                                double slope, double gain, double limit, int dtype,
+                                void* stream) {
+  const Cut cut{samples, rows, columns, channels, noise_stride, pixels, vector, lanes, steps};
+  return choose_kernel(dtype, vector, pixels, kind, [&](auto type, auto width, auto px, auto sm) {
+    using T = decltype(type);
+    using M = math_t<T>;
+    constexpr int V = decltype(width)::value;
+    const Tile tile = cut.tile(V);
+    const dim3 grid = cut.grid(tile);
+    if (!grid.x) return int(cudaErrorInvalidValue);
+    const Operands<M> in{(const M*)scale, (const M*)noise, (const M*)bias, noise_stride};
+    const Operands<M> tangents{(const M*)hs, (const M*)hn, (const M*)hb, noise_stride};
+    const Sums<M> sums{(M*)row_e, (M*)row_f, (M*)column_e, (M*)column_f};
+    const Curve<M> curve{int(kind), M(slope), M(gain), M(limit)};
+    LAUNCH((second_kernel<T, V, decltype(px)::value, decltype(sm)::value>), grid, cut.block(), 0,
+           stream, (const T*)hy, (const T*)g, (const T*)y, in, tangents, (T*)dg, (T*)gy, sums,
+           curve, bool(from_output), tile);
+    return launched();
+  });
+}
