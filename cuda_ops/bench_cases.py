@@ -3,6 +3,7 @@
 A case counts the fewest bytes a pass can move: each input read once, each output written once.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor
 
 from cuda_ops.bias_act import bias_act
+from cuda_ops.conv2d import conv2d
+from cuda_ops.diffaugment import diffaugment
+from cuda_ops.filtered_lrelu import filtered_lrelu
 from cuda_ops.scale_act import scale_act
-from cuda_ops.upfirdn2d import downsample2d, setup_filter, upsample2d
+from cuda_ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
+from cuda_ops.warp import warp
 
 __all__ = ["OPS", "QUICK", "SIZES", "Bench", "Goal", "huge"]
 
@@ -115,10 +120,83 @@ def _scale_act(n: int, c: int, size: int) -> Iterator[Bench]:
     )  # fmt: skip
 
 
+def _filtered_lrelu(n: int, c: int, size: int) -> Iterator[Bench]:
+    """A layer of alias-free generators at one rate: up 2, leaky relu, down 2, 12 taps each."""
+    taps = setup_filter(torch.hann_window(14, periodic=False)[1:-1])
+    options = dict(up=2, down=2, padding=11, clamp=256.0)  # 2 x 12 taps - 2, halved: same size
+
+    def chain(i: list[Tensor]) -> Tensor:
+        y = upfirdn2d(i[0] + i[1].to(i[0].dtype)[:, None, None], taps, up=2, padding=11, gain=4)
+        y = bias_act(y, act="lrelu", gain=math.sqrt(2), clamp=256.0)
+        return upfirdn2d(y, taps, down=2)
+
+    yield Bench(
+        "filtered_lrelu",
+        lambda i, impl: filtered_lrelu(i[0], taps, taps, i[1], **options, impl=impl),
+        ((n, c, size, size), (c,)), (1,), (), Goal(chain=2.0), chain=chain,
+    )  # fmt: skip
+
+
+def _conv2d(n: int, c: int, size: int) -> Iterator[Bench]:
+    """What R1 costs: the second gradient of a convolution."""
+    yield Bench(
+        "conv2d 3x3",
+        lambda i, impl: conv2d(i[0], i[1], padding=1, impl=impl),
+        ((n, c, size, size), (c, c, 3, 3)), passes=("double",),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _draws(n: int, size: int, device: str) -> dict[str, Tensor]:
+    """Parameters of the augmentations: every image is flipped, turned, scaled and coloured."""
+    draw = torch.Generator().manual_seed(0)
+    unit = torch.rand(n, 8, generator=draw)
+    angle, scale = (2 * unit[:, 0] - 1) * math.pi, (0.2 * unit[:, 1]).exp2()
+    cos, sin, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros(n)
+    shift = (unit[:, 2:4] - 0.5) * size / 4
+    last = torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
+    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1), last]
+    place = torch.stack([unit[:, 4] > 0.5, 4 * unit[:, 5], *(shift / 2).round().unbind(1)], 1)
+    colour = torch.eye(4) + 0.2 * torch.randn(n, 4, 4, generator=draw)
+    colour[:, 3] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    found = {
+        "place": place.int(), "source": torch.stack(rows, 1), "colour": colour,
+        "factors": unit[:, :3] + 0.25, "shift": shift.int(),
+        "hole": torch.stack([unit[:, 6], unit[:, 7], zero + 0.25], 1),
+    }  # fmt: skip
+    return {name: t.to(device) for name, t in found.items()}
+
+
+def _drawn(x: Tensor, *names: str) -> dict[str, Tensor]:
+    draws = _draws(x.shape[0], x.shape[-1], str(x.device))
+    return {name: draws[name] for name in names}
+
+
+def _warp(n: int, c: int, size: int) -> Iterator[Bench]:
+    """ADA's blit, geometry and colour on what D sees: the batch's real and fake images."""
+    yield Bench(
+        "warp ADA bgc",
+        lambda i, impl: warp(i[0], **_drawn(i[0], "place", "source", "colour"), impl=impl),
+        ((2 * n, 3, size, size),), goal=Goal(ref=5.0),
+    )  # fmt: skip
+
+
+def _diffaugment(n: int, c: int, size: int) -> Iterator[Bench]:
+    yield Bench(
+        "diffaugment",
+        lambda i, impl: diffaugment(i[0], **_drawn(i[0], "factors", "shift", "hole"), impl=impl),
+        ((2 * n, 3, size, size),), goal=Goal(ref=5.0),
+    )  # fmt: skip
+
+
 OPS: dict[str, Callable[[int, int, int], Iterator[Bench]]] = {
     "bias_act": _bias_act,
     "upfirdn2d": _upfirdn2d,
     "scale_act": _scale_act,
+    "filtered_lrelu": _filtered_lrelu,
+    "conv2d": _conv2d,
+    "warp": _warp,
+    "diffaugment": _diffaugment,
 }
 """Every operator: its cases for a batch, a width and a side."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylegan_tl import bench, bench_worker
 from stylegan_tl.networks import stylegan2
@@ -66,6 +68,56 @@ def test_an_iteration_is_the_models_own_with_every_lazy_step() -> None:
         new = list(getattr(model, name).parameters())
         assert any(not torch.equal(a, b) for a, b in zip(old, new, strict=True)), name
     assert "path_length" not in model.training_step(bench_worker.batch(what), 1)
+
+
+class _Generator(torch.Generator):
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+
+class _Traffic(TorchDispatchMode):
+    """Notes what passes between the host and a device without memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            given = [a for a in args if isinstance(a, torch.Tensor) and a.ndim]
+            self.found += [f"{func} {a.shape}" for a in given if a.device != out.device]
+        return out
+
+
+def test_steps_keep_to_the_device(monkeypatch) -> None:
+    """Recording in CUDA graphs forbids copies from the host and waits for the device."""
+    model = bench_worker.build(_tiny())
+    model.augment._probability = lambda: 0.5  # the host knows it: fixed
+    model = model.to("meta")
+    monkeypatch.setattr(model, "generator", lambda stream: _Generator())
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
+    opt_G, opt_D = model.optimizers()
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    real, label = torch.empty(4, 3, 16, 16, device="meta"), torch.empty(4, 0, device="meta")
+    steps = {
+        "_step_G": (opt_G, label), "regularise_G": (opt_G, label),
+        "_step_D": (opt_D, real, label), "_step_R1": (opt_D, real, label),
+    }  # fmt: skip
+    made = torch.tensor
+
+    def tensor(data, **options):
+        assert str(options.get("device")) != "meta", "a constant travels to the device"
+        return made(data, **options)
+
+    for name, arguments in steps.items():
+        for attempt in range(2):  # the first may fill caches
+            with _Traffic() as traffic, model.toggled_optimizer(arguments[0]):
+                monkeypatch.setattr(torch, "tensor", tensor if attempt else made)
+                getattr(model, name)(*arguments)
+        monkeypatch.setattr(torch, "tensor", made)
+        assert not traffic.found, name
 
 
 def test_memory_and_seconds_are_measured_and_losses_must_be_finite() -> None:

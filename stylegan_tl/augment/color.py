@@ -29,7 +29,7 @@ def luma_flip(flip: Tensor) -> Tensor:
 def hue(angle: Tensor) -> Tensor:
     """[N, 4, 4]: rotate by `angle` [N] radians about the luma axis (Rodrigues)."""
     luma, eye = _luma(angle), torch.eye(3, device=angle.device)
-    cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / math.sqrt(3)
+    cross = (eye.roll(1, 0) - eye.roll(-1, 0)) / math.sqrt(3)  # v -> axis x v, made on the device
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return _linear(luma + (eye - luma) * cos + cross * sin)
 
