@@ -212,7 +212,7 @@ def _convolution() -> Iterator[Case]:
             f"conv3x3 {mode}",
             lambda i, impl, up=up, down=down: _layer(i, up, down, impl),
             ((2, 16, 6, 6), (16, 16, 3, 3), (2, 16), (2, 16), (2, 1, size, size), (16,)),
-            ("cpu",),
+            ("cpu", "cuda"),
         )
 
 

@@ -278,7 +278,8 @@ def _differentiable_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
     x, styles, w, taps, scale, noise, b = inputs
     need, of = ctx.needs_input_grad, (ctx.by, ctx.adjoint)
     grads, sx = [None] * 7, x if styles is None else scale_act(x, styles, slope=1)
-    g = torch.ops.cuda_ops.lrelu_grad(g, z, ctx.slope, ctx.gain)
+    options = (ctx.slope, ctx.gain, -1.0, [False] * 3, True)
+    g = torch.ops.cuda_ops.scale_act_grad(g, z.detach(), None, None, None, *options)[0]
     gy = g if scale is None else scale_act(g, scale, slope=1)
     if need[0] or need[1]:
         dx = _linear(gy, w, taps, ctx.by, not ctx.adjoint)
@@ -310,23 +311,6 @@ def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
     return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
 
 
-def _lrelu_grad(g: Tensor, z: Tensor, slope: float, gain: float) -> Tensor:
-    """Return g times the derivative of gain * lrelu, from its output z."""
-    options = (slope, gain, -1.0, [False] * 3, True)
-    return torch.ops.cuda_ops.scale_act_grad(g, z, None, None, None, *options)[0]
-
-
-def _save_lrelu(ctx, inputs, output) -> None:
-    _, z, ctx.slope, ctx.gain = inputs
-    ctx.save_for_backward(z)
-
-
-def _lrelu_backward(ctx, h: Tensor) -> tuple:
-    """Linear in g and piecewise constant in z: the same once more."""
-    (z,) = ctx.saved_tensors
-    return torch.ops.cuda_ops.lrelu_grad(h, z, ctx.slope, ctx.gain), None, None, None
-
-
 def _save_grad(ctx, inputs, output) -> None:
     x, _, dy, _, taps, ctx.by = inputs
     ctx.save_for_backward(x, dy, taps)
@@ -355,11 +339,4 @@ register(
     fake=_conv_grad_fake,
     backward=_grad_backward,
     setup=_save_grad,
-)
-register(
-    "lrelu_grad(Tensor g, Tensor z, float slope, float gain) -> Tensor",
-    cpu=_lrelu_grad,
-    fake=lambda g, z, slope, gain: torch.empty_like(z, memory_format=torch.channels_last),
-    backward=_lrelu_backward,
-    setup=_save_lrelu,
 )

@@ -176,7 +176,7 @@ def test_so_do_the_layers_of_stylegan2() -> None:
     x, w, b = _draw(4, 16, 16, 16).float(), _draw(16, 16, 3, 3, seed=1).float(), torch.ones(16)
     b.requires_grad_()
     (first, second), _, _ = _twice(lambda x, w: conv3x3(x, w, b=b, slope=0.2, impl="cpu"), x, w)
-    assert first == {"conv_act": 1, "lrelu_grad": 1}
+    assert first == {"conv_act": 1, "scale_act_grad": 1}
     assert second["conv_grad"] == 2
 
 
