@@ -47,6 +47,8 @@ def filtered_lrelu(
     identity; 1-D ones are fused on CUDA (contiguous; channels_last is converted and back), 2-D
     ones and those too long for shared memory run the three steps. Filters may stay on the CPU.
 
+    On the CPU the three steps run by their own kernels (tried: fused, plane by plane, is slower).
+
     `impl` is None (the fastest there is), "ref" (three native steps) or "cuda" (the fused kernel).
     Returns `[N, C, (mh - len(fd)) // down + 1, ...]`, where `mh = H*up + y0 + y1 - len(fu) + 1`, in
     the layout of `x`; differentiable to any order in `x` and `b`. ValueError for an empty output.

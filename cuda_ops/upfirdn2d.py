@@ -208,38 +208,41 @@ def _fake(
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def _dense(x: Tensor) -> Tensor:
-    last = is_channels_last(x)
+def _dense(x: Tensor, last: bool) -> Tensor:
+    """Return `x` in one layout, whatever the strides of its axes of size 1."""
     return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _cpu(x, fx, fy, up, down, pad, flip, gain) -> Tensor:
-    y = _fake(x, fx, fy, up, down, pad, flip, gain)
-    x, fx, fy = _dense(x), *_taps(x, fx, fy, x.device)
+    """Filter rows, then columns: of planes or of 8 and more channels; 2-D filters channels last."""
+    y, last = _fake(x, fx, fy, up, down, pad, flip, gain), is_channels_last(x)
+    nhwc = fy is None or (last and x.shape[1] >= 8)
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    out = torch.empty_like(y, memory_format=layout) if nhwc != last else y
+    x, (fx, fy) = _dense(x, nhwc), _taps(x, fx, fy, x.device)
     n, c, h, w = x.shape
-    n, c = (n, c) if is_channels_last(x) else (n * c, 1)
-    (fw, fh), kernels = _filter_size(fx, fy), cpu_kernels()
-    name = "upfirdn2d_cpu" if fy is None else "upfirdn2d_separable_cpu"
-    tensors = (x, fx, y) if fy is None else (x, fx, fy, y)
+    n, c = (n, c) if nhwc else (n * c, 1)
+    fw, fh = _filter_size(fx, fy)
+    tensors = (x, fx, out) if fy is None else (x, fx, fy, out)
     sizes = (n, h, w, c, *y.shape[2:], fh, fw, *up, *down, pad[0], pad[2], flip)
-    getattr(kernels, name)(
+    name = "upfirdn2d_cpu" if fy is None else "upfirdn2d_separable_cpu"
+    getattr(cpu_kernels(), name)(
         *map(pointer, tensors), *map(c_int64, sizes), c_double(gain),
         c_int64(torch.get_num_threads()),
     )  # fmt: skip
-    return y
+    return y if out is y else y.copy_(out)
 
 
 def _cuda(x, fx, fy, up, down, pad, flip, gain) -> Tensor:
-    y = _fake(x, fx, fy, up, down, pad, flip, gain)
+    y, last = _fake(x, fx, fy, up, down, pad, flip, gain), is_channels_last(x)
     if y.numel() == 0:
         return y
     by_value = fx.device.type == "cpu" and _count(fx, fy) <= BY_VALUE
-    x = _dense(x)
-    fx, fy = _taps(x, fx, fy, fx.device if by_value else x.device)
+    x, (fx, fy) = _dense(x, last), _taps(x, fx, fy, fx.device if by_value else x.device)
     fw, fh = _filter_size(fx, fy)
     launch(
         "upfirdn2d", x, x, fx, fy, y, *x.shape, *y.shape[2:], fh, fw, *up, *down, pad[0], pad[2],
-        flip, by_value, is_channels_last(x), float(gain),
+        flip, by_value, last, float(gain),
     )  # fmt: skip
     return y
 

@@ -1,27 +1,8 @@
 // upfirdn2d on channels-last float32 tensors: for each output pixel the taps that meet a sample.
 // A contiguous NCHW tensor is one of N * C images with one channel.
-#include <algorithm>
-#include <cstdint>
-#include <vector>
-
-#include "vector.h"
+#include "resample.h"
 
 namespace {
-
-struct Tap {
-  int from, tap;  // input index, filter index
-};
-
-// For each output index the taps that fall on an inserted sample inside the input.
-std::vector<std::vector<Tap>> taps(int size, int out, int up, int down, int pad, int length) {
-  std::vector<std::vector<Tap>> all(out);
-  for (int o = 0; o < out; o++)
-    for (int k = 0; k < length; k++) {
-      const int at = o * down + k - pad;
-      if (at >= 0 && at % up == 0 && at / up < size) all[o].push_back({at / up, k});
-    }
-  return all;
-}
 
 // VECS vectors of channels from c on of one output pixel.
 template <int VECS>
@@ -47,25 +28,6 @@ inline void single(const float* x, const float* f, float* y, int w, int c, int f
   *y = acc;
 }
 
-// out[i] = sum over rows of f * x[row, i]: a whole row of all channels.
-inline void combine_rows(const float* x, const float* f, float* out, int64_t length,
-                         const std::vector<Tap>& rows) {
-  int64_t i = 0;
-  for (; i + 4 * VL <= length; i += 4 * VL) {
-    vec acc[4] = {};
-    for (const Tap& r : rows) {
-      const vec g = splat(f[r.tap]);
-      for (int j = 0; j < 4; j++) acc[j] += g * load(x + r.from * length + i + j * VL);
-    }
-    for (int j = 0; j < 4; j++) store(out + i + j * VL, acc[j]);
-  }
-  for (; i < length; i++) {
-    float acc = 0;
-    for (const Tap& r : rows) acc += f[r.tap] * x[r.from * length + i];
-    out[i] = acc;
-  }
-}
-
 // One output pixel from a row: VECS vectors of channels.
 template <int VECS>
 inline void combine_pixels(const float* row, const float* f, float* y, int c,
@@ -76,39 +38,6 @@ inline void combine_pixels(const float* row, const float* f, float* y, int c,
     for (int j = 0; j < VECS; j++) acc[j] += g * load(row + int64_t(k.from) * c + j * VL);
   }
   for (int j = 0; j < VECS; j++) store(y + j * VL, acc[j]);
-}
-
-// One output row of few channels: the outputs of one phase (every `up`-th) meet the same taps, on
-// samples `down` apart, so the loop over outputs is the inner one.
-inline void combine_columns(const float* row, const float* f, float* y, float* sums, int w, int c,
-                            int ow, int length, int up, int down, int pad) {
-  for (int phase = 0; phase < up && phase < ow; phase++) {
-    const int count = (ow - phase + up - 1) / up, start = phase * down - pad;
-    std::fill(sums, sums + int64_t(count) * c, 0.f);
-    for (int k = ((-start) % up + up) % up; k < length; k += up) {
-      const int from = (start + k) / up;  // exact
-      const int low = from < 0 ? (-from + down - 1) / down : 0;
-      const int high = from < w ? std::min<int64_t>(count, (w - 1 - from) / down + 1) : 0;
-      const float* at = row + int64_t(from) * c;
-      if (c == 1 && down == 1)
-        for (int t = low; t < high; t++) sums[t] += f[k] * at[t];
-      else if (c == 1 && down == 2)
-        for (int t = low; t < high; t++) sums[t] += f[k] * at[2 * t];
-      else
-        for (int t = low; t < high; t++)
-          for (int i = 0; i < c; i++) sums[t * c + i] += f[k] * at[int64_t(t) * down * c + i];
-    }
-    for (int t = 0; t < count; t++)
-      for (int i = 0; i < c; i++) y[(int64_t(t) * up + phase) * c + i] = sums[t * c + i];
-  }
-}
-
-// The taps as a correlation, times a gain.
-std::vector<float> turned(const float* f, int length, bool flip, float gain) {
-  std::vector<float> all(f, f + length);
-  if (!flip) std::reverse(all.begin(), all.end());
-  for (float& v : all) v *= gain;
-  return all;
 }
 
 }  // namespace
@@ -146,13 +75,13 @@ void upfirdn2d_separable_cpu(const float* x, const float* fx, const float* fy, f
   const auto gx = turned(fx, fw, flip, gain), gy = turned(fy, fh, flip, 1);
 #pragma omp parallel num_threads(int(threads))
   {
-    std::vector<float> row(w * c), sums(c < VL ? (ow / ux + 1) * c : 0);
+    std::vector<float> row(w * c), scratch;
 #pragma omp for schedule(static)
     for (int64_t line = 0; line < n * oh; line++) {
       float* out = y + line * ow * c;
       combine_rows(x + line / oh * h * w * c, gy.data(), row.data(), w * c, rows[line % oh]);
-      if (c < VL) {
-        combine_columns(row.data(), gx.data(), out, sums.data(), w, c, ow, fw, ux, dx, px);
+      if (c == 1) {
+        combine_columns(row.data(), gx.data(), out, scratch, w, ow, fw, ux, dx, px);
         continue;
       }
       for (int64_t o = 0; o < ow; o++, out += c) {

@@ -214,13 +214,15 @@ pixels(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filte
   const int top = strip * S * Win::STEP + y0, out_top = strip * S * PHASES;
   x += ((image * s.h + top) * s.w + left) * s.c + channel;
   y += ((image * s.oh + out_top) * s.ow + col * PHASES) * s.c + channel;
-  const int64_t row_step = int64_t(s.w) * s.c, out_step = int64_t(s.ow) * s.c;
+  const int64_t row_bytes = int64_t(s.w) * s.c * sizeof(T), out_step = int64_t(s.ow) * s.c;
+  const char* column[N];
+#pragma unroll
+  for (int j = 0; j < N; j++) column[j] = reinterpret_cast<const char*>(x + j * s.c);
   M cx[PHASES * N];
 #pragma unroll
   for (int i = 0; i < PHASES * N; i++) cx[i] = sx[i];
   const auto row = [&](int r, M* h) {
     const bool inside = unsigned(top + r) < unsigned(s.h);
-    const T* from = x + r * row_step;
 #pragma unroll
     for (int i = 0; i < PHASES * V; i++) h[i] = 0;
 #pragma unroll
@@ -230,7 +232,7 @@ pixels(const T* __restrict__ x, T* __restrict__ y, const __grid_constant__ Filte
       for (int j = 0; j < 4; j++) {
         in[j] = Words<T, V>{};
         if (first + j < N && inside && unsigned(left + first + j) < unsigned(s.w))
-          in[j] = *reinterpret_cast<const Words<T, V>*>(from + (first + j) * s.c);
+          in[j] = *reinterpret_cast<const Words<T, V>*>(column[first + j] + r * row_bytes);
       }
 #pragma unroll
       for (int j = 0; j < 4 && first + j < N; j++) {
