@@ -57,10 +57,11 @@ def scale_act(
 def able(impl: str | None, y: Tensor, *tail: Tensor | None, cpu: bool = True) -> bool:
     """Say whether a kernel runs on these; `cpu=False` rules out the CPU's.
 
+    The CPU's works in channels last; for another layout the reference is faster than a copy.
     Raises ValueError as `use_kernel`.
     """
     takes = "float32 [N, C, H, W] and linear, relu or lrelu on the CPU; floats on CUDA"
-    cpu = cpu and y.ndim == 4
+    cpu = cpu and y.ndim == 4 and (impl == "cpu" or _pointwise.in_pixels(y))
     return use_kernel(
         impl, y, *tail, takes=takes, cuda=True,
         cpu=lambda lanes: cpu and y.shape[1] >= lanes,
