@@ -33,9 +33,9 @@ def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
     """The lines to print, for a model that `freeze` was not yet applied to."""
     from stylegan_tl.freeze.groups import parts_of
 
+    record = freeze.apply(model)
     parts = parts_of(model)
     frozen = {p.name for p in freeze.select(model)}
-    record = freeze.apply(model)
     width = max(len(p.name) for p in parts)
     lines = [f"{'tensor':{width}}  {'groups':20}  {'px':>4}  {'parameters':>12}  state"]
     for p in parts:

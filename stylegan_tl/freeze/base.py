@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from stylegan_tl.freeze.adapt import adapted, adapter_parameters, register
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
@@ -34,7 +35,10 @@ def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
         moving = {p.name for p in select(parts, strategy.train)}
         networks = {selector[0] for selector in strategy.train}
         frozen |= {p.name for p in parts if p.network in networks and p.name not in moving}
-    return [p for p in parts if p.name in frozen]
+    changed = [p for adapt in strategy.adapt for p in adapted(parts, adapt)]
+    frozen |= {p.name for p in changed}
+    following = {p.network for p in changed if "mapping" in p.groups}  # w_avg
+    return [p for p in parts if p.name in frozen and not _moves(p, following)]
 
 
 class Freeze(pl.Callback):
@@ -59,14 +63,17 @@ class Freeze(pl.Callback):
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
         self._still: list[nn.Module] = []
         self._batch_norm: list[nn.Module] = []
+        self._late: list[tuple[int, list[nn.Parameter]]] = []
 
     def select(self, model: nn.Module) -> list[Part]:
         """The tensors that stay; raises ValueError if G or D would have nothing to train."""
         parts = parts_of(model)
         frozen = frozen_parts(parts, self.strategy)
+        at_once = [adapt for adapt in self.strategy.adapt if not adapt.from_kimg]
+        begun = {p.network for adapt in at_once for p in adapted(parts, adapt)}
         for network in "GD":
-            left = {p.name for p in parts if p.network == network and p.is_parameter}
-            if not left - {p.name for p in frozen}:
+            left = {p.name for p in parts if p.network == network and _is_own_parameter(p)}
+            if network not in begun and not left - {p.name for p in frozen}:
                 raise ValueError(f"freeze: nothing of {network} is left to train; freeze less")
         return frozen
 
@@ -76,6 +83,13 @@ class Freeze(pl.Callback):
 
     def apply(self, model: nn.Module) -> dict[str, Any]:
         """Freeze `model` and return the record: strategy, policy, frozen share of G and of D."""
+        self.select(model)
+        register(model, self.strategy.adapt)
+        self._late = [
+            (round(adapt.from_kimg * 1000), adapter_parameters(model, adapt))
+            for adapt in self.strategy.adapt
+            if adapt.from_kimg
+        ]
         frozen = {p.name for p in self.select(model)}
         reinitialised = getattr(model, "reinitialised", ())
         frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
@@ -105,6 +119,7 @@ class Freeze(pl.Callback):
             "policy": vars(self.policy),
             "frozen": [*self.strategy.freeze],
             "trained": [*self.strategy.train],
+            "adapted": [adapt.on for adapt in self.strategy.adapt],
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
@@ -112,8 +127,11 @@ class Freeze(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, index: int
     ) -> None:
-        """Undo `model.train()` for what is frozen."""
+        """Undo `model.train()` for what is frozen; begin what begins late."""
         self._keep_still(model)
+        for start, parameters in self._late:
+            for parameter in parameters:
+                parameter.requires_grad_(model.nimg >= start)
 
     def _keep_still(self, model: nn.Module) -> None:
         for module in self._still:
@@ -128,6 +146,16 @@ def frozen_share(network: nn.Module) -> dict[str, float]:
     total = sum(p.numel() for p in network.parameters())
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     return {"parameters": total, "frozen": frozen, "share": frozen / total}
+
+
+def _moves(part: Part, following: set[str]) -> bool:
+    """Adapters always do, and w_avg with an adapted mapping network."""
+    follows = not part.is_parameter and "mapping" in part.groups and part.network in following
+    return follows or "adapter" in part.groups
+
+
+def _is_own_parameter(part: Part) -> bool:
+    return part.is_parameter and "adapter" not in part.groups
 
 
 def _is_frozen(module: nn.Module) -> bool:

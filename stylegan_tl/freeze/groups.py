@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from stylegan_tl.networks.adapters import is_adapter, plain_name
+
 __all__ = ["GROUPS", "Part", "parts_of"]
 
 GROUPS = {
@@ -21,10 +23,12 @@ GROUPS = {
     "block": "everything at one resolution; the discriminator's head is no block",
     "conv": "convolutions with their biases, without the layers to and from RGB",
     "affine": "w to styles; in a DCGAN the scale and shift of batch normalisation",
+    "style": "w to styles; a DCGAN has none, its nearest is affine",
     "torgb": "features to RGB, with its affine layer",
     "noise": "strength of the noise, and the constant noise",
     "fromrgb": "RGB to features",
     "head": "4 x 4 features to the logit",
+    "adapter": "the trainable change beside a frozen tensor; also in the tensor's groups",
 }
 """Group -> what it holds. "input" means const, "norm" means affine."""
 
@@ -52,10 +56,10 @@ _STYLEGAN2 = {
         (r"mapping\.fc(?P<layer>\d+)\..*", "mapping"),
         (r"mapping\.w_avg", "mapping"),
         (r"synthesis\.b(?P<r>4)\.const", "const block"),
-        (r"synthesis\.b(?P<r>\d+)\.conv\d\.affine\..*", "affine block"),
+        (r"synthesis\.b(?P<r>\d+)\.conv\d\.affine\..*", "affine style block"),
         (r"synthesis\.b(?P<r>\d+)\.conv\d\.(weight|bias)", "conv block"),
         (r"synthesis\.b(?P<r>\d+)\.conv\d\.noise_(strength|const)", "noise block"),
-        (r"synthesis\.b(?P<r>\d+)\.torgb\.affine\..*", "torgb affine block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\.affine\..*", "torgb affine style block"),
         (r"synthesis\.b(?P<r>\d+)\.torgb\.(weight|bias)", "torgb block"),
     ),
     "D": (
@@ -112,8 +116,8 @@ def _match(
     name: str, rules: list[tuple[re.Pattern[str], frozenset[str]]]
 ) -> tuple[re.Match[str], frozenset[str]]:
     for pattern, groups in rules:
-        if match := pattern.fullmatch(name):
-            return match, groups
+        if match := pattern.fullmatch(plain_name(name)):
+            return match, groups | {"adapter"} if is_adapter(name) else groups
     raise ValueError(f"the tensor {name} belongs to no group")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stylegan_tl.freeze.adapt import Adapt
 
 __all__ = ["ORIGINS", "Policy", "Strategy", "selectors"]
 
@@ -17,12 +20,14 @@ class Strategy:
     """What stays: `freeze` names it, or `train` names what does not stay of the networks it names.
 
     `init` says where G and D start: "source" or "scratch". `record` goes into the trial's record.
+    `adapt` puts small trainable changes beside tensors that it freezes; they always train.
     """
 
     freeze: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     init: Mapping[str, str] = field(default_factory=lambda: {"G": "source", "D": "source"})
     record: Mapping[str, Any] = field(default_factory=dict)
+    adapt: tuple[Adapt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,14 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H * up, W * up]`."""
         noise_image = self._noise(x.shape[0], noise, generator)
-        styles = self.affine(w)
+        styles, weight = self.affine(w), self.weight  # read once: an adapter computes it
         return conv3x3(
             x,
-            self.weight.to(x.dtype),
+            weight.to(x.dtype),
             setup_filter(FIR),
             up=self.up,
             styles=styles,
-            scale=demodulation(self.weight, styles),
+            scale=demodulation(weight, styles),
             noise=noise_image,
             b=self.bias,
             slope=0.2,

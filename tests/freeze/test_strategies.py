@@ -17,6 +17,7 @@ from stylegan_tl.freeze.selectors import NotApplicable
 # option -> {model: pattern of the frozen tensors' names, None where it does not apply}, overrides
 NOTHING = r"$^"
 LOW = r"(b4|b8|b16)\."
+BUT_ADAPTERS = r"G\.(?!.*parametrizations\.\w+\.0\.)"
 STRATEGIES = {
     "none": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
     "scratch": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
@@ -48,6 +49,9 @@ STRATEGIES = {
         "stylegan2_small": r"G\..*\.affine\.",
         "dcgan": r"G\.b\d+\.1\.",
     },
+    "lora": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
+    "kml": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
+    "style_offset": {"stylegan2_small": BUT_ADAPTERS, "dcgan": None},
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
@@ -68,7 +72,8 @@ class _Images(torch.utils.data.IterableDataset):
             yield {"image": image, "label": torch.zeros(4, 0)}
 
 
-def _fit(model: pl.LightningModule, freeze: pl.Callback) -> None:
+def _fit(model: pl.LightningModule, freeze: pl.Callback) -> set[str]:
+    """Train for four iterations; the parameters that the optimizers keep a state of."""
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -79,6 +84,8 @@ def _fit(model: pl.LightningModule, freeze: pl.Callback) -> None:
         enable_model_summary=False,
     )
     trainer.fit(model, torch.utils.data.DataLoader(_Images(), batch_size=None))
+    with_state = {id(p) for optimizer in trainer.optimizers for p in optimizer.state}
+    return {name for name, p in model.named_parameters() if id(p) in with_state}
 
 
 def test_every_option_has_its_row(compose) -> None:
@@ -107,12 +114,13 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     expected = STRATEGIES[strategy][name]
     model, freeze = _build(compose, tiny_overrides, strategy, name)
     if expected is None:
-        with pytest.raises(NotApplicable, match="no mapping"):
+        with pytest.raises(NotApplicable, match="has no (mapping|style)"):
             freeze.select(model)
         return
     record = freeze.apply(model)
     before = copy.deepcopy(model.state_dict())
-    _fit(model, freeze)
+    with_state = _fit(model, freeze)
+    assert with_state == {k for k, p in model.named_parameters() if p.requires_grad}
     after = model.state_dict()
     for key, value in before.items():
         if key == "pl_mean" or key.endswith("noise_const"):
@@ -169,6 +177,12 @@ def test_shares_of_g_at_256_px(compose, strategy: str, trained: float) -> None:
     """The shares that StyleDomain's parameterisations train (of G at 256 px, 24.8 M)."""
     share = 100 * (1 - _published(compose, strategy, 256)["G"]["share"])
     assert share == pytest.approx(trained, abs=0.1)
+
+
+def test_style_offsets_are_the_dimensions_of_stylespace(compose) -> None:
+    """9088 style channels at 1024 px (Wu et al. 2021, arXiv:2011.12799, section 3)."""
+    G = _published(compose, "style_offset", 1024)["G"]
+    assert G["parameters"] - G["frozen"] == 9088
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""Adapters: identity at first, merged to the same function, the source recoverable, resumable."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from torch import nn
+from torch.nn.utils import parametrize
+
+from stylegan_tl.freeze.base import freeze_of
+from stylegan_tl.networks import adapters
+from stylegan_tl.restore import restore
+from stylegan_tl.runner import run_trial
+from stylegan_tl.source.portable import read_model, write_portable
+from stylegan_tl.study.trial import Trial
+
+# option -> the overrides that make it begin, and its models
+ADAPTED = {
+    "lora": ([], ["stylegan2_small", "dcgan"]),
+    "kml": (["freeze.D=true"], ["stylegan2_small", "dcgan"]),
+    "style_offset": ([], ["stylegan2_small"]),
+}
+CASES = [(option, name) for option, (_, names) in ADAPTED.items() for name in names]
+
+
+def _kinds(weight: torch.Tensor) -> dict[str, nn.Module]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "lora": adapters.LowRank(weight, 2, generator),
+        "kml": adapters.KernelModulation(weight, generator),
+        "offset": adapters.Offset(weight),
+        "adafm pair": adapters.FilterModulation(weight, None),
+        "adafm filter": adapters.FilterModulation(weight, 1),
+        "svd": adapters.SingularValues(weight),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_kinds(torch.ones(3, 3))))
+@pytest.mark.parametrize("shape", [(6, 5, 3, 3), (6, 5)])
+def test_an_adapter_is_the_identity_and_folds_to_what_it_computes(kind: str, shape) -> None:
+    generator = torch.Generator().manual_seed(1)
+    layer = nn.Module()
+    layer.weight = nn.Parameter(torch.randn(shape, generator=generator))
+    before = copy.deepcopy(layer.state_dict())
+    parametrize.register_parametrization(layer, "weight", _kinds(layer.weight)[kind])
+    assert torch.equal(layer.weight, before["weight"])
+    for parameter in layer.parametrizations.weight[0].parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    state = layer.state_dict()
+    folded, unfolded = adapters.fold(state), adapters.unfold(state)
+    assert folded.keys() == unfolded.keys() == before.keys()
+    assert torch.equal(folded["weight"], layer.weight)
+    assert not torch.allclose(folded["weight"], before["weight"])
+    assert torch.equal(unfolded["weight"], before["weight"])
+
+
+def test_adapters_compute_their_formulas() -> None:
+    """Against einsum and the singular values of NumPy's own decomposition."""
+    import numpy as np
+
+    generator = torch.Generator().manual_seed(2)
+    weight, draw = torch.randn(4, 3, 3, 3, generator=generator), torch.Generator().manual_seed(3)
+    kind = _kinds(weight)
+    for module in kind.values():
+        for parameter in module.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=draw)
+    low, kml = kind["lora"], kind["kml"]
+    expected = weight + torch.einsum("or,rx->ox", low.up, low.down).reshape(4, 3, 3, 3)
+    torch.testing.assert_close(low(weight), expected)
+    scale = 1 + torch.einsum("o,i->oi", kml.u.flatten(), kml.v.flatten())
+    torch.testing.assert_close(kml(weight), torch.einsum("oi,oixy->oixy", scale, weight))
+    delta = 0.1 * torch.rand(4, generator=draw)
+    kind["svd"].delta.data = delta
+    ours = np.linalg.svd(kind["svd"](weight).detach().flatten(1).numpy(), compute_uv=False)
+    source = np.linalg.svd(weight.flatten(1).numpy(), compute_uv=False)
+    np.testing.assert_allclose(ours, np.sort(source * (1 + delta.numpy()))[::-1], rtol=1e-5)
+
+
+def test_an_unknown_adapter_is_an_error() -> None:
+    state = {"a.parametrizations.weight.original": 0, "a.parametrizations.weight.0.other": 0}
+    with pytest.raises(ValueError, match=r"a.weight: no adapter has the tensors other"):
+        adapters.fold(state)
+
+
+def test_a_model_adapted_twice_is_adapted_once(compose, tiny_overrides) -> None:
+    config = compose(tiny_overrides("dcgan", "freeze=lora"))
+    model = instantiate(config["model"], seed=0, _convert_="all")
+    freeze = freeze_of(config["freeze"])
+    first = freeze.apply(model)
+    names = list(model.state_dict())
+    assert freeze.apply(model) == first
+    assert list(model.state_dict()) == names
+    own, average = model.G.state_dict(), model.G_ema.state_dict()
+    assert all(torch.equal(own[k], average[k]) for k in own)
+    assert not any(p.requires_grad for p in model.G_ema.parameters())
+
+
+class _Images(torch.utils.data.IterableDataset):
+    """Six batches, from `first` on."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self):
+        for i in range(self.first, 6):
+            image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(i)) * 2 - 1
+            yield {"image": image, "label": torch.zeros(4, 0)}
+
+
+class _Save(pl.Callback):
+    def __init__(self, path: Path, nimg: int) -> None:
+        self.path, self.nimg = path, nimg
+
+    def on_train_batch_end(self, trainer, model, *_) -> None:
+        if model.nimg == self.nimg:
+            trainer.save_checkpoint(self.path)
+
+
+def _train(config: dict, half: Path, resume: bool) -> pl.LightningModule:
+    """Six iterations, saved after the third, or the last three of them from there."""
+    model = instantiate(config["model"], seed=0, _convert_="all")
+    freeze = freeze_of(config["freeze"])
+    freeze.apply(model)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[freeze, _Save(half, 12)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    data = torch.utils.data.DataLoader(_Images(3 if resume else 0), batch_size=None)
+    trainer.fit(model, data, ckpt_path=half if resume else None)
+    assert model.nimg == 24
+    return model
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*in eval mode.*",
+    "ignore:.*dataloader is not resumable.*",
+    "ignore:.*resuming from a checkpoint that ended.*",
+)
+@pytest.mark.parametrize(("strategy", "name"), CASES)
+def test_half_way_killed_is_uninterrupted_and_merged_is_the_same_function(
+    compose, tiny_overrides, tmp_path, strategy: str, name: str
+) -> None:
+    more = ADAPTED[strategy][0]
+    config = compose(tiny_overrides(name, f"freeze={strategy}", *more))
+    whole = _train(config, tmp_path / "half.ckpt", resume=False)
+    halves = _train(config, tmp_path / "half.ckpt", resume=True)
+    state, other = whole.state_dict(), halves.state_dict()
+    assert state.keys() == other.keys()
+    assert not [key for key in state if not torch.equal(state[key], other[key])]
+    plain = instantiate(config["model"], seed=0, _convert_="all")
+    plain.load_state_dict(adapters.fold(state))
+    z = torch.randn(2, whole.G.z_dim, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (m.eval().G_ema(z, **m.still) for m in (whole, plain))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    source = instantiate(config["model"], seed=0, _convert_="all").G.state_dict()
+    recovered = adapters.unfold(whole.G.state_dict())
+    frozen = {p.name[2:] for p in freeze_of(config["freeze"]).select(plain) if p.network == "G"}
+    assert frozen
+    assert all(torch.equal(source[k], recovered[k]) for k in frozen)
+
+
+def test_an_adapted_run_is_read_as_a_plain_model_and_gives_its_source_back(
+    compose, tiny_overrides, tmp_path, cache
+) -> None:
+    config = compose(tiny_overrides("dcgan", "freeze=lora"))
+    assert run_trial(config, tmp_path, choices={"freeze": "lora"}) == 0
+    used = Trial.load(tmp_path / "trial.json").source
+    merged, source = restore(tmp_path)
+    assert not any(adapters.is_adapter(k) for k in (*merged.state_dict(), *source.tensors))
+    assert merged.sample(torch.zeros(1, merged.G.z_dim)).shape == (1, 3, 32, 32)
+    write_portable(source, tmp_path / "merged.safetensors")
+    assert read_model(tmp_path / "merged.safetensors").tensors.keys() == source.tensors.keys()
+    parents = (read_model(p) for p in (cache / "sources").glob("*/last.ckpt"))
+    parent = next(p for p in parents if p.sha256 == used["sha256"]).state("G_ema")
+    recovered = read_model(tmp_path, adapters=False).state("G_ema")
+    assert parent.keys() == recovered.keys()
+    assert all(torch.equal(parent[k], recovered[k]) for k in parent)
+    assert not torch.equal(source.state("G_ema")["b8.0.weight"], parent["b8.0.weight"])
