@@ -71,7 +71,7 @@ class KernelModulation(nn.Module):
 
 
 class FilterModulation(nn.Module):
-    """gamma W + beta per pair of filters or per filter (AdaFM: Zhao et al. 2020, eq. 4).
+    """gamma W + beta per pair of filters or per filter (AdaFM: Zhao et al. 2020).
 
     gamma is stored less one. `filters` is the dimension of W that counts the filters, None for
     pairs of input and output.

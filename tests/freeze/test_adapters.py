@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ ADAPTED = {
     "lora": ([], ["stylegan2_small", "dcgan"]),
     "kml": (["freeze.D=true"], ["stylegan2_small", "dcgan"]),
     "style_offset": ([], ["stylegan2_small"]),
+    "adafm": (["freeze.from_kimg=0.016", "freeze.per=filter"], ["stylegan2_small", "dcgan"]),
+    "adafm_all": ([], ["dcgan"]),
+    "svd": ([], ["stylegan2_small", "dcgan"]),
+    "scale_shift": ([], ["dcgan"]),
 }
 CASES = [(option, name) for option, (_, names) in ADAPTED.items() for name in names]
 
@@ -168,6 +173,34 @@ def test_half_way_killed_is_uninterrupted_and_merged_is_the_same_function(
     frozen = {p.name[2:] for p in freeze_of(config["freeze"]).select(plain) if p.network == "G"}
     assert frozen
     assert all(torch.equal(source[k], recovered[k]) for k in frozen)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*in eval mode.*"
+)
+def test_what_begins_late_begins_at_its_nimg(compose, tiny_overrides, tmp_path) -> None:
+    late = "freeze.from_kimg=0.016"
+    config = compose(tiny_overrides("dcgan", "freeze=adafm", late))
+    model = _train(config, tmp_path / "half.ckpt", resume=False)
+    checkpoint = torch.load(tmp_path / "half.ckpt", weights_only=True)
+    half, names = checkpoint["state_dict"], [n for n, _ in model.G.named_parameters()]
+    own = [i for i, name in enumerate(names) if adapters.is_adapter(name)]
+    assert len(own) == 2  # of b16: 32 px is the layer to RGB
+    assert all(half[f"G.{names[i]}"].eq(0).all() for i in own)
+    assert not set(own) & checkpoint["optimizer_states"][0]["state"].keys()
+    assert all(model.G.get_parameter(names[i]).ne(0).any() for i in own)
+    optimizer = model.optimizers()[0]
+    steps = {int(optimizer.state[model.G.get_parameter(names[i])]["step"]) for i in own}
+    assert steps == {2}  # of six iterations, those at 16 and 20 images
+
+
+def test_what_begins_late_cannot_be_all_there_is(compose, tiny_overrides) -> None:
+    config = compose(tiny_overrides("dcgan", "freeze=adafm", "freeze.from_kimg=1"))
+    freeze = freeze_of(config["freeze"])
+    model = instantiate(config["model"], seed=0, _convert_="all")
+    freeze.strategy = replace(freeze.strategy, freeze=("G",))
+    with pytest.raises(ValueError, match="nothing of G is left to train"):
+        freeze.select(model)
 
 
 def test_an_adapted_run_is_read_as_a_plain_model_and_gives_its_source_back(

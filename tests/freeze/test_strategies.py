@@ -17,6 +17,7 @@ from stylegan_tl.freeze.selectors import NotApplicable
 # option -> {model: pattern of the frozen tensors' names, None where it does not apply}, overrides
 NOTHING = r"$^"
 LOW = r"(b4|b8|b16)\."
+BUT_ADAPTERS_AND_HEAD = r"(G|D)\.(?!b4\.(conv|fc|out|weight)|.*\.0\.(delta|gamma|beta)$)"
 BUT_ADAPTERS = r"G\.(?!.*parametrizations\.\w+\.0\.)"
 STRATEGIES = {
     "none": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
@@ -52,6 +53,17 @@ STRATEGIES = {
     "lora": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
     "kml": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
     "style_offset": {"stylegan2_small": BUT_ADAPTERS, "dcgan": None},
+    "adafm": {
+        "stylegan2_small": r"(G\.synthesis\.b(16|32)\.(conv[01]\.param.*original|torgb)"
+        r"|D\.b(32|16)\.)",
+        "dcgan": r"(G\.b16\.0\.param.*original|G\.b32\.|D\.b(32|16)\.)",
+    },
+    "adafm_all": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
+    "svd": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
+    "scale_shift": {
+        "stylegan2_small": r"G\.(?!.*\.conv\d\.affine\.)",
+        "dcgan": r"G\.b\d+\.0\.",
+    },
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
