@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
@@ -132,6 +133,15 @@ class Freeze(pl.Callback):
         for start, parameters in self._late:
             for parameter in parameters:
                 parameter.requires_grad_(model.nimg >= start)
+        if self.strategy.mask:
+            self.strategy.mask.begin_batch(model, trainer.optimizers)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, model: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Take gradients away from the filters that a mask keeps still."""
+        if self.strategy.mask:
+            self.strategy.mask.before_step(model, "GD"[trainer.optimizers.index(optimizer)])
 
     def _keep_still(self, model: nn.Module) -> None:
         for module in self._still:

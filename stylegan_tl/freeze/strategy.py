@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylegan_tl.freeze.adapt import Adapt
+    from stylegan_tl.freeze.fisher import FisherMask
 
 __all__ = ["ORIGINS", "Policy", "Strategy", "selectors"]
 
@@ -21,6 +22,7 @@ class Strategy:
 
     `init` says where G and D start: "source" or "scratch". `record` goes into the trial's record.
     `adapt` puts small trainable changes beside tensors that it freezes; they always train.
+    `mask` decides while training which filters stay.
     """
 
     freeze: tuple[str, ...] = ()
@@ -28,6 +30,7 @@ class Strategy:
     init: Mapping[str, str] = field(default_factory=lambda: {"G": "source", "D": "source"})
     record: Mapping[str, Any] = field(default_factory=dict)
     adapt: tuple[Adapt, ...] = ()
+    mask: FisherMask | None = None
 
 
 @dataclass(frozen=True)

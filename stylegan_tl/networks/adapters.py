@@ -18,6 +18,7 @@ __all__ = [
     "FilterModulation",
     "KernelModulation",
     "LowRank",
+    "MaskedFilters",
     "Offset",
     "SingularValues",
     "fold",
@@ -134,6 +135,46 @@ class SingularValues(nn.Module):
         return self.merge(weight, left=self.left, right=self.right, delta=self.delta)
 
 
+class MaskedFilters(nn.Module):
+    """keep (W (1 + u v^T) + delta): where `mask` is 1 a filter is modulated, else delta trains.
+
+    `filters` is the dimension of W that counts the filters. `fisher`, `mask` and `keep` are one
+    number per filter, buffers that somebody else sets (freeze/fisher.py); without `modulate`
+    there are no u and v.
+    """
+
+    def __init__(
+        self, weight: Tensor, filters: int, modulate: bool, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        own, other = [1] * weight.ndim, [1] * weight.ndim
+        own[filters], other[1 - filters] = weight.shape[filters], weight.shape[1 - filters]
+        self.u = _zeros(own, weight) if modulate else None
+        self.v = _normal(tuple(other), weight, generator) if modulate else None
+        self.delta = _zeros(weight.shape, weight)
+        ones = torch.ones(own, dtype=weight.dtype, device=weight.device)
+        for name, buffer in (("fisher", 0 * ones), ("mask", ones), ("keep", ones.clone())):
+            self.register_buffer(name, buffer)
+
+    @staticmethod
+    def merge(
+        weight: Tensor,
+        *,
+        delta: Tensor,
+        keep: Tensor,
+        u: Tensor | None = None,
+        v: Tensor | None = None,
+        **_: Tensor,
+    ) -> Tensor:
+        """keep (W (1 + u v^T) + delta)."""
+        modulated = weight if u is None else weight * (1 + u * v)
+        return keep * (modulated + delta)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight in use."""
+        return self.merge(weight, delta=self.delta, keep=self.keep, u=self.u, v=self.v)
+
+
 # what a state dict tells them by: the names of their tensors
 _KINDS: tuple[tuple[frozenset[str], Any], ...] = (
     (frozenset({"up", "down"}), LowRank),
@@ -141,6 +182,8 @@ _KINDS: tuple[tuple[frozenset[str], Any], ...] = (
     (frozenset({"gamma", "beta"}), FilterModulation),
     (frozenset({"offset"}), Offset),
     (frozenset({"left", "right", "delta"}), SingularValues),
+    (frozenset({"delta", "keep", "mask", "fisher"}), MaskedFilters),
+    (frozenset({"delta", "keep", "mask", "fisher", "u", "v"}), MaskedFilters),
 )
 
 

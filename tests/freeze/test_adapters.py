@@ -29,6 +29,8 @@ ADAPTED = {
     "adafm_all": ([], ["dcgan"]),
     "svd": ([], ["stylegan2_small", "dcgan"]),
     "scale_shift": ([], ["dcgan"]),
+    "adam": (["freeze.probe_kimg=0.008"], ["stylegan2_small", "dcgan"]),
+    "rick": (["freeze.every_kimg=0.008", "freeze.prune=0.1"], ["stylegan2_small", "dcgan"]),
 }
 CASES = [(option, name) for option, (_, names) in ADAPTED.items() for name in names]
 
@@ -42,6 +44,8 @@ def _kinds(weight: torch.Tensor) -> dict[str, nn.Module]:
         "adafm pair": adapters.FilterModulation(weight, None),
         "adafm filter": adapters.FilterModulation(weight, 1),
         "svd": adapters.SingularValues(weight),
+        "masked": adapters.MaskedFilters(weight, 0, False, generator),
+        "masked kml": adapters.MaskedFilters(weight, 1, True, generator),
     }
 
 
@@ -201,6 +205,31 @@ def test_what_begins_late_cannot_be_all_there_is(compose, tiny_overrides) -> Non
     freeze.strategy = replace(freeze.strategy, freeze=("G",))
     with pytest.raises(ValueError, match="nothing of G is left to train"):
         freeze.select(model)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*in eval mode.*"
+)
+@pytest.mark.parametrize("name", ["stylegan2_small", "dcgan"])
+def test_filters_above_the_fisher_quantile_stay_and_the_least_are_pruned(
+    compose, tiny_overrides, tmp_path, name: str
+) -> None:
+    draw = ["freeze=rick", "freeze.quantile=0.6", "freeze.prune=0.2", "freeze.every_kimg=0.012"]
+    model = _train(compose(tiny_overrides(name, *draw)), tmp_path / "half.ckpt", resume=False)
+    for network in (model.G, model.D):
+        own = [m for m in network.modules() if isinstance(m, adapters.MaskedFilters)]
+        count = sum(m.mask.numel() for m in own)
+        assert sum(m.mask.sum() for m in own) == pytest.approx(0.4 * count, abs=1)
+        assert sum((1 - m.keep).sum() for m in own) == pytest.approx(0.2 * count, abs=1)
+        for m in own:  # drawn before the fourth iteration, where nothing had moved yet
+            stays = ((m.mask == 1) | (m.keep == 0)).expand_as(m.delta)
+            assert m.delta[stays].eq(0).all()
+            assert m.delta[~stays].ne(0).any() or stays.all()
+    folded = adapters.fold(model.D.state_dict())
+    keeps = {n: b for n, b in model.D.named_buffers() if n.endswith(".keep")}
+    assert any(keep.eq(0).any() for keep in keeps.values())
+    for name, keep in keeps.items():
+        assert folded[adapters.plain_name(name)][(keep == 0).flatten()].eq(0).all()
 
 
 def test_an_adapted_run_is_read_as_a_plain_model_and_gives_its_source_back(

@@ -18,6 +18,7 @@ from stylegan_tl.freeze.selectors import NotApplicable
 NOTHING = r"$^"
 LOW = r"(b4|b8|b16)\."
 BUT_ADAPTERS_AND_HEAD = r"(G|D)\.(?!b4\.(conv|fc|out|weight)|.*\.0\.(delta|gamma|beta)$)"
+MASKED = r".*parametrizations\.weight\.original"
 BUT_ADAPTERS = r"G\.(?!.*parametrizations\.\w+\.0\.)"
 STRATEGIES = {
     "none": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
@@ -64,12 +65,17 @@ STRATEGIES = {
         "stylegan2_small": r"G\.(?!.*\.conv\d\.affine\.)",
         "dcgan": r"G\.b\d+\.0\.",
     },
+    "adam": {"stylegan2_small": MASKED, "dcgan": MASKED},
+    "rick": {"stylegan2_small": MASKED, "dcgan": MASKED},
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
     },
 }
+MODELS = ("stylegan2_small", "dcgan")
 MORE = {
+    **{("adam", m): "freeze.probe_kimg=0.008 freeze.quantile=0.95" for m in MODELS},
+    **{("rick", m): "freeze.every_kimg=0.004 freeze.quantile=0.95" for m in MODELS},
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
     ("selectors", "dcgan"): "freeze.freeze=[G.block@res:4..8,D.fromrgb]",
 }
@@ -113,7 +119,7 @@ def test_every_option_has_its_row(compose) -> None:
 def _build(compose, tiny_overrides, strategy: str, name: str, *more: str):
     overrides = [f"freeze={strategy}", *more]
     if (strategy, name) in MORE:
-        overrides.append(MORE[strategy, name])
+        overrides += MORE[strategy, name].split()
     config = compose(tiny_overrides(name, *overrides))
     return instantiate(config["model"], seed=0, _convert_="all"), freeze_of(config["freeze"])
 
@@ -135,7 +141,7 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     assert with_state == {k for k, p in model.named_parameters() if p.requires_grad}
     after = model.state_dict()
     for key, value in before.items():
-        if key == "pl_mean" or key.endswith("noise_const"):
+        if key == "pl_mean" or key.endswith(("noise_const", ".keep", ".mask")):
             continue
         frozen = re.match(expected, key.replace("G_ema.", "G.", 1)) is not None
         same = torch.equal(value, after[key])
@@ -189,6 +195,31 @@ def test_shares_of_g_at_256_px(compose, strategy: str, trained: float) -> None:
     """The shares that StyleDomain's parameterisations train (of G at 256 px, 24.8 M)."""
     share = 100 * (1 - _published(compose, strategy, 256)["G"]["share"])
     assert share == pytest.approx(trained, abs=0.1)
+
+
+# (input, output) filters of StyleGAN2's 3 x 3 convolutions at 256 px, and the input of its ToRGB
+_CONVS = [(512, 512)] * 7 + [(512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]
+_RGB = [512, 512, 512, 512, 256, 128, 64]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trained"),
+    [
+        ("kml", sum(i + o for i, o in _CONVS)),
+        ("style_offset", sum(i for i, _ in _CONVS) + sum(_RGB)),
+        (
+            "lora",
+            4 * sum(9 * i + o for i, o in _CONVS)
+            + 4 * sum(512 + i for i in [*(i for i, _ in _CONVS), *_RGB]),
+        ),
+        ("svd", sum(min(9 * i, o) for i, o in _CONVS)),
+        ("adafm_all", 2 * sum(i * o for i, o in _CONVS)),
+        ("scale_shift", sum(513 * i for i, _ in _CONVS)),
+    ],
+)
+def test_adapters_train_the_numbers_of_their_formulas(compose, strategy: str, trained: int) -> None:
+    G = _published(compose, strategy, 256)["G"]
+    assert G["parameters"] - G["frozen"] == trained
 
 
 def test_style_offsets_are_the_dimensions_of_stylespace(compose) -> None:
