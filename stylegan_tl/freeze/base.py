@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
@@ -18,13 +19,10 @@ __all__ = ["Freeze", "freeze_of", "frozen_parts", "frozen_share"]
 
 
 def freeze_of(config: Mapping[str, Any]) -> Freeze:
-    """The strategy and the policy that the configuration group `freeze` describes."""
-    own = {k: v for k, v in config.items() if k != "policy"}
-    try:
-        strategy = instantiate(own, _convert_="all")
-    except InstantiationException as error:
-        raise error.__cause__ or error from None  # the strategy's own words
-    return Freeze(strategy, Policy(**config.get("policy", {})), own)
+    """The strategy, the policy and the anchors that the configuration group `freeze` describes."""
+    own = {k: v for k, v in config.items() if k not in ("policy", "anchor")}
+    anchors = [_made(anchor) for anchor in config.get("anchor", {}).values()]
+    return Freeze(_made(own), Policy(**config.get("policy", {})), config, anchors)
 
 
 def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
@@ -51,9 +49,11 @@ class Freeze(pl.Callback):
         strategy: Strategy,
         policy: Policy | None = None,
         settings: Mapping[str, Any] | None = None,
+        anchors: Sequence[Anchor] = (),
     ) -> None:
         self.strategy, self.policy = strategy, policy or Policy()
-        self.settings = dict(settings or {})
+        self.settings, self.anchors = dict(settings or {}), tuple(anchors)
+        self._source: Source | None = None
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
@@ -68,6 +68,9 @@ class Freeze(pl.Callback):
             left = {p.name for p in parts if p.network == network and p.is_parameter}
             if not left - {p.name for p in frozen}:
                 raise ValueError(f"freeze: nothing of {network} is left to train; freeze less")
+        for anchor in self.anchors:
+            _check_anchored(anchor, self.strategy)
+            anchor.check(model)
         return frozen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -77,6 +80,7 @@ class Freeze(pl.Callback):
     def apply(self, model: nn.Module) -> dict[str, Any]:
         """Freeze `model` and return the record: strategy, policy, frozen share of G and of D."""
         frozen = {p.name for p in self.select(model)}
+        self._anchor(model)
         reinitialised = getattr(model, "reinitialised", ())
         frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
         for name, parameter in model.named_parameters():
@@ -103,17 +107,43 @@ class Freeze(pl.Callback):
             **self.strategy.record,
             "init": dict(self.strategy.init),
             "policy": vars(self.policy),
+            "anchor": self.settings.get("anchor", {}),
             "frozen": [*self.strategy.freeze],
             "trained": [*self.strategy.train],
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring the source's copy to the device; let anchors estimate what they need."""
+        if self._source is not None:
+            self._source.to(pl_module.device)
+        for anchor in self.anchors:
+            anchor.prepare(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What anchors estimated; nothing under most strategies."""
+        return {a.name: a.state for a in self.anchors if a.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give it back to them."""
+        for anchor in self.anchors:
+            if anchor.name in state:
+                anchor.load(state[anchor.name])
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, index: int
     ) -> None:
         """Undo `model.train()` for what is frozen."""
         self._keep_still(model)
+
+    def _anchor(self, model: nn.Module) -> None:
+        """Copy the source once: the model may have moved when it is applied again."""
+        if self.anchors and self._source is None:
+            self._source = Source.of(model)
+        for anchor in self.anchors:
+            anchor.source = self._source
+        model.penalties = self.anchors
 
     def _keep_still(self, model: nn.Module) -> None:
         for module in self._still:
@@ -128,6 +158,23 @@ def frozen_share(network: nn.Module) -> dict[str, float]:
     total = sum(p.numel() for p in network.parameters())
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     return {"parameters": total, "frozen": frozen, "share": frozen / total}
+
+
+def _made(config: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ or error from None  # its own words
+
+
+def _check_anchored(anchor: Anchor, strategy: Strategy) -> None:
+    """An anchor holds to a source: there must be one."""
+    for network in anchor.networks:
+        if strategy.init.get(network) != "source":
+            raise ValueError(
+                f"freeze/anchor={anchor.name} compares {network} with the source's, and this "
+                f"strategy starts {network} from scratch: leave the anchor out"
+            )
 
 
 def _is_frozen(module: nn.Module) -> bool:
