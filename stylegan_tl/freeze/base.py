@@ -13,16 +13,18 @@ from torch import nn
 from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
+from stylegan_tl.freeze.staged import Schedule, Stage, enter
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
 
 __all__ = ["Freeze", "freeze_of", "frozen_parts", "frozen_share"]
 
 
 def freeze_of(config: Mapping[str, Any]) -> Freeze:
-    """The strategy, the policy and the anchors that the configuration group `freeze` describes."""
-    own = {k: v for k, v in config.items() if k not in ("policy", "anchor")}
+    """What the configuration group `freeze` describes, with its policy, anchors and schedule."""
+    own = {k: v for k, v in config.items() if k not in ("policy", "anchor", "schedule")}
     anchors = [_made(anchor) for anchor in config.get("anchor", {}).values()]
-    return Freeze(_made(own), Policy(**config.get("policy", {})), config, anchors)
+    schedule = _made(config["schedule"]) if config.get("schedule") else None
+    return Freeze(_made(own), Policy(**config.get("policy", {})), config, anchors, schedule)
 
 
 def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
@@ -50,10 +52,14 @@ class Freeze(pl.Callback):
         policy: Policy | None = None,
         settings: Mapping[str, Any] | None = None,
         anchors: Sequence[Anchor] = (),
+        schedule: Schedule | None = None,
     ) -> None:
         self.strategy, self.policy = strategy, policy or Policy()
         self.settings, self.anchors = dict(settings or {}), tuple(anchors)
+        self.schedule = schedule or Schedule()
         self._source: Source | None = None
+        self._stage: Stage | None = None
+        self._allowed: set[str] = set()  # what trains when no stage says otherwise
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
@@ -71,6 +77,7 @@ class Freeze(pl.Callback):
         for anchor in self.anchors:
             _check_anchored(anchor, self.strategy)
             anchor.check(model)
+        self.schedule.check(parts, [p.name for p in frozen])
         return frozen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -93,10 +100,8 @@ class Freeze(pl.Callback):
         }
         if self.policy.path_length is False and hasattr(model, "pl_weight"):
             model.pl_weight = 0.0
-        whole = [m for m in (*model.G.modules(), *model.D.modules()) if _is_frozen(m)]
-        self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self._still = [m for m in whole if m not in self._batch_norm]
-        self._keep_still(model)
+        self._allowed |= {n for n, p in model.named_parameters() if p.requires_grad}
+        self._find_still(model)
         return self.record(model)
 
     def record(self, model: nn.Module) -> dict[str, Any]:
@@ -108,6 +113,7 @@ class Freeze(pl.Callback):
             "init": dict(self.strategy.init),
             "policy": vars(self.policy),
             "anchor": self.settings.get("anchor", {}),
+            "schedule": self.schedule.record(),
             "frozen": [*self.strategy.freeze],
             "trained": [*self.strategy.train],
             "G": frozen_share(model.G),
@@ -134,7 +140,12 @@ class Freeze(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, index: int
     ) -> None:
-        """Undo `model.train()` for what is frozen."""
+        """Begin a stage when its time has come; undo `model.train()` for what is frozen."""
+        stage = self.schedule.at(model.nimg)
+        if stage != self._stage:
+            self._stage = stage
+            enter(model, stage, self._allowed, trainer.optimizers)
+            self._find_still(model)
         self._keep_still(model)
 
     def _anchor(self, model: nn.Module) -> None:
@@ -144,6 +155,17 @@ class Freeze(pl.Callback):
         for anchor in self.anchors:
             anchor.source = self._source
         model.penalties = self.anchors
+
+    def _find_still(self, model: nn.Module) -> None:
+        """Wake all of G and D, then put to rest the modules of which nothing trains now."""
+        modules = [*model.G.train().modules(), *model.D.train().modules()]
+        for module in modules:
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.track_running_stats = True
+        whole = [m for m in modules if _is_frozen(m)]
+        self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._still = [m for m in whole if m not in self._batch_norm]
+        self._keep_still(model)
 
     def _keep_still(self, model: nn.Module) -> None:
         for module in self._still:
