@@ -86,8 +86,8 @@ class Freeze(pl.Callback):
 
     def apply(self, model: nn.Module) -> dict[str, Any]:
         """Freeze `model` and return the record: strategy, policy, frozen share of G and of D."""
-        frozen = {p.name for p in self.select(model)}
         self._anchor(model)
+        frozen = {p.name for p in self.select(model)}
         reinitialised = getattr(model, "reinitialised", ())
         frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
         for name, parameter in model.named_parameters():

@@ -127,7 +127,7 @@ def enter(
     if stage is not None:
         names = {part.name for part in select(parts_of(model), stage.train)}
         new = tuple(model.reinitialised) or "\0"
-        chosen = {n for n in allowed if _PARAMETRISED.sub(r".\1", n) in names or n.startswith(new)}
+        chosen = {n for n in allowed if names & {n, _plain(n)} or n.startswith(new)}
     for name, parameter in model.named_parameters():
         if name in allowed:
             parameter.requires_grad_(name in chosen)
@@ -136,6 +136,11 @@ def enter(
     for optimizer in optimizers:
         for parameter in [p for p in optimizer.state if not p.requires_grad]:
             del optimizer.state[parameter]
+
+
+def _plain(name: str) -> str:
+    """The tensor that a parametrisation's own tensor stands beside."""
+    return _PARAMETRISED.sub(r".\1", name)
 
 
 def _thawed(network: str, edge: int, low_first: bool, gradually: bool) -> list[str]:

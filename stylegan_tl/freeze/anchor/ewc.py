@@ -81,9 +81,11 @@ class EWC(L2SP):
         return self._fisher[network]
 
     def _estimate(self, model: nn.Module, network: str) -> None:
-        names = [*anchored(model, network)]
-        found = fisher(self.source, network, self._latents(model), names)
-        mean = sum(f.sum().item() for f in found.values()) / sum(f.numel() for f in found.values())
+        there = dict(getattr(self.source, network).named_parameters())
+        names = [name for name in anchored(model, network) if name in there]
+        found = fisher(self.source, network, self._latents(model), names) if names else {}
+        count = max(sum(f.numel() for f in found.values()), 1)
+        mean = sum(f.sum().item() for f in found.values()) / count
         self._mean[network] = mean
         self._fisher[network] = {name: f / mean if mean else f for name, f in found.items()}
 
