@@ -96,7 +96,8 @@ def _run(cfg: DictConfig) -> None:
         from stylegan_tl.assembly import blank_model
         from stylegan_tl.freeze.base import freeze_of
 
-        print("\n".join(table(blank_model(config), freeze_of(config["freeze"]))))
+        freeze = freeze_of(config["freeze"])
+        print("\n".join(table(blank_model(config, freeze.strategy), freeze)))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ class Strategy:
     """What stays: `freeze` names it, or `train` names what does not stay of the networks it names.
 
     `init` says where G and D start: "source" or "scratch". `record` goes into the trial's record.
+    `network` is what the networks are built with besides the source's arguments (a miner).
     """
 
     freeze: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     init: Mapping[str, str] = field(default_factory=lambda: {"G": "source", "D": "source"})
     record: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

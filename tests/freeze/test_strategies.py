@@ -54,12 +54,16 @@ STRATEGIES = {
     "fix_noise": {"stylegan2_small": NOTHING, "dcgan": None},
     "cdc": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
     "structure": {"stylegan2_small": NOTHING, "dcgan": None},
+    "miner": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "minegan": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
     },
 }
 MORE = {
+    ("minegan", "stylegan2_small"): "freeze.schedule.kimg=0.004",
+    ("minegan", "dcgan"): "freeze.schedule.kimg=0.004",
     ("ewc", "stylegan2_small"): "freeze.anchor.ewc.samples=3",
     ("ewc", "dcgan"): "freeze.anchor.ewc.samples=3",
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
@@ -104,7 +108,9 @@ def _build(compose, tiny_overrides, strategy: str, name: str, *more: str):
     if (strategy, name) in MORE:
         overrides.append(MORE[strategy, name])
     config = compose(tiny_overrides(name, *overrides))
-    return instantiate(config["model"], seed=0, _convert_="all"), freeze_of(config["freeze"])
+    freeze = freeze_of(config["freeze"])
+    network = {**config["model"]["network"], **freeze.strategy.network}
+    return instantiate(config["model"], network=network, seed=0, _convert_="all"), freeze
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*in eval mode.*")
