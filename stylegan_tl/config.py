@@ -135,6 +135,12 @@ def _datasets(config: dict[str, Any]) -> list[str]:
             "source=scratch with a freeze strategy would freeze random weights: "
             "use freeze=none, or name a source"
         )
+    for part in ("anchor", "schedule"):
+        if source["kind"] == "scratch" and config["freeze"].get(part):
+            problems.append(
+                f"freeze/{part} with source=scratch: there is no source to stay near; leave "
+                f"freeze/{part} out, or name a source"
+            )
     checkpoint = source.get("checkpoint")
     if checkpoint is not None and not Path(checkpoint).expanduser().exists():
         problems.append(f"source.checkpoint={checkpoint}: does not exist (seen from {Path.cwd()})")

@@ -129,7 +129,8 @@ def say_tick(row: dict[str, Any]) -> None:
     parts = [f"tick {row['tick']:<4d} kimg {row['kimg']:<8.3f}"]
     if row["s_per_kimg"] is not None:
         parts.append(f"s/kimg {row['s_per_kimg']:<6.1f} ETA {clock(row['eta_seconds'])}")
-        parts.append(f"loss G {row['loss_G']:.3f} D {row['loss_D']:.3f}")
+        losses = [f"{net} {row[key]:.3f}" for net in "GD" if (key := f"loss_{net}") in row]
+        parts.append(" ".join(["loss", *losses]))
     parts += [f"{r['metric']} {r['value']:.4g}" for r in row.get("evaluations", [])]
     say("  ".join(parts))
 

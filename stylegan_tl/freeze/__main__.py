@@ -43,7 +43,21 @@ def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
         size = f"{p.count:12,}" if p.is_parameter else f"{'(buffer)':>12}"
         state = "frozen" if p.name in frozen else "trains" if p.is_parameter else "follows"
         lines.append(f"{p.name:{width}}  {groups:20}  {p.resolution or '':>4}  {size}  {state}")
-    return [*lines, "", *_shares(record), *_aliases(model)]
+    return [*lines, "", *_shares(record), *_more(record), *_aliases(model)]
+
+
+def _more(record: dict[str, Any]) -> list[str]:
+    """The anchors with their values, and the stages."""
+    return [
+        *(
+            f"anchor {name}: {', '.join(f'{k} {v}' for k, v in own.items() if k != '_target_')}"
+            for name, own in record["anchor"].items()
+        ),
+        *(
+            f"until {stage['until_kimg']:g} kimg only: {', '.join(stage['train'])}"
+            for stage in record["schedule"]
+        ),
+    ]
 
 
 def _shares(record: dict[str, Any]) -> list[str]:
@@ -82,7 +96,8 @@ def _run(cfg: DictConfig) -> None:
         from stylegan_tl.assembly import blank_model
         from stylegan_tl.freeze.base import freeze_of
 
-        print("\n".join(table(blank_model(config), freeze_of(config["freeze"]))))
+        freeze = freeze_of(config["freeze"])
+        print("\n".join(table(blank_model(config, freeze.strategy), freeze)))
 
 
 if __name__ == "__main__":

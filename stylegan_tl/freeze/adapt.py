@@ -16,7 +16,7 @@ from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
 from stylegan_tl.networks.adapters import is_adapter, plain_name
 
-__all__ = ["Adapt", "adapted", "adapter_parameters", "register"]
+__all__ = ["Adapt", "adapted", "adapter_names", "register"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def register(model: nn.Module, adapts: Sequence[Adapt]) -> None:
             _put(layer, tensor, adapter)
 
 
-def adapter_parameters(model: nn.Module, adapt: Adapt) -> list[nn.Parameter]:
-    """What trains in place of what `adapt` freezes; the model has its adapters."""
+def adapter_names(model: nn.Module, adapt: Adapt) -> list[str]:
+    """The parameters that train in place of what `adapt` freezes; the model has its adapters."""
     meant = {plain_name(p.name) for p in adapted(parts_of(model), adapt)}
-    named = model.named_parameters()
-    return [p for name, p in named if is_adapter(name) and plain_name(name) in meant]
+    names = (name for name, _ in model.named_parameters())
+    return [name for name in names if is_adapter(name) and plain_name(name) in meant]
 
 
 def _is_meant(part: Part, adapt: Adapt) -> bool:

@@ -19,6 +19,7 @@ __all__ = ["GROUPS", "Part", "parts_of"]
 GROUPS = {
     "mapping": "z (and label) to w; D's is that of the label",
     "embed": "the table of classes",
+    "miner": "z to the z that the mapping network or the first deconvolution gets (freeze=miner)",
     "const": "what the synthesis starts from: StyleGAN2's constant, DCGAN's first deconvolution",
     "block": "everything at one resolution; the discriminator's head is no block",
     "conv": "convolutions with their biases, without the layers to and from RGB",
@@ -52,6 +53,7 @@ class Part(NamedTuple):
 # (pattern, groups); {last} is the resolution of the image. Named groups: r, the resolution; layer.
 _STYLEGAN2 = {
     "G": (
+        (r"mapping\.miner\..*", "miner"),
         (r"mapping\.embed\..*", "mapping embed"),
         (r"mapping\.fc(?P<layer>\d+)\..*", "mapping"),
         (r"mapping\.w_avg", "mapping"),
@@ -72,6 +74,7 @@ _STYLEGAN2 = {
 }
 _DCGAN = {
     "G": (
+        (r"miner\..*", "miner"),
         (r"embed\.weight", "embed"),
         (r"b(?P<r>4)\.0\.weight", "const conv block"),
         (r"b(?P<r>{last})\.0\.weight", "torgb block"),

@@ -23,6 +23,7 @@ class Strategy:
     `init` says where G and D start: "source" or "scratch". `record` goes into the trial's record.
     `adapt` puts small trainable changes beside tensors that it freezes; they always train.
     `mask` decides while training which filters stay.
+    `network` is what the networks are built with besides the source's arguments (a miner).
     """
 
     freeze: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Strategy:
     record: Mapping[str, Any] = field(default_factory=dict)
     adapt: tuple[Adapt, ...] = ()
     mask: FisherMask | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

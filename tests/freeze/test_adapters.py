@@ -198,6 +198,35 @@ def test_what_begins_late_begins_at_its_nimg(compose, tiny_overrides, tmp_path) 
     assert steps == {2}  # of six iterations, those at 16 and 20 images
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*in eval mode.*",
+    "ignore:.*dataloader is not resumable.*",
+    "ignore:.*resuming from a checkpoint that ended.*",
+)
+@pytest.mark.parametrize("strategy", ["adafm", "lora"])
+def test_adapters_compose_with_stages_and_anchors_and_resume(
+    compose, tiny_overrides, tmp_path, strategy: str
+) -> None:
+    """Until 8 images D's head alone trains; until 16 G's convolutions, changes with them."""
+    stages = "[{until_kimg: 0.008, train: [D.head]}, {until_kimg: 0.016, train: [G.conv]}]"
+    more = ["freeze/schedule=stages", f"freeze.schedule.stages={stages}", "freeze/anchor=[l2_sp]"]
+    more += ["freeze.from_kimg=0.016"] if strategy == "adafm" else []
+    config = compose(tiny_overrides("stylegan2_small", f"freeze={strategy}", *more))
+    whole = _train(config, tmp_path / "half.ckpt", resume=False)
+    optimizer = whole.optimizers()[0]
+    steps = {
+        int(optimizer.state[p]["step"])
+        for name, p in whole.G.named_parameters()
+        if adapters.is_adapter(name) and "affine" not in name
+    }
+    # main and path length: two iterations fewer, four with the delay; the lazy step is every second
+    assert steps == ({3} if strategy == "adafm" else {6})
+    halves = _train(config, tmp_path / "half.ckpt", resume=True)
+    state, other = whole.state_dict(), halves.state_dict()
+    assert not [key for key in state if not torch.equal(state[key], other[key])]
+
+
 def test_what_begins_late_cannot_be_all_there_is(compose, tiny_overrides) -> None:
     config = compose(tiny_overrides("dcgan", "freeze=adafm", "freeze.from_kimg=1"))
     freeze = freeze_of(config["freeze"])
