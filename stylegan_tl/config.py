@@ -51,6 +51,7 @@ def readable(overrides: Sequence[str]) -> str:
                 if key.endswith(("path", "checkpoint"))
                 else [value]
             )
+            key = key.replace("/", ".")  # a subgroup's: one folder, not two
             kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
     name = ",".join(kept) or "default"
     if len(name) <= 150:

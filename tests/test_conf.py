@@ -141,6 +141,7 @@ def test_run_folders_are_readable_and_leave_out_what_is_not_science() -> None:
     overrides = ["target=folder", "target.path=/a/b/my photos", "seed=3", "trainer=cpu", "kimg=2"]
     assert readable(overrides) == "kimg=2,target.path=b-my-photos,target=folder"
     assert readable(["logger=none"]) == "default"
+    assert readable(["freeze/anchor=[l2_sp,cdc]"]) == "freeze.anchor=-l2_sp-cdc-"
     long = [[f"model.training.some_long_key_{i}={j}" for i in range(9)] for j in (0, 1)]
     assert readable(long[0]) != readable(long[1])
     assert len(readable(long[0])) < 160
