@@ -14,6 +14,7 @@ from stylegan_tl import pictures
 from stylegan_tl.assembly import Target
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
+from stylegan_tl.freeze.base import additions
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
@@ -99,6 +100,8 @@ def announce(
         f"freeze   {trial.freeze['strategy']}: {G['share']:.1%} of G ({G['parameters']:,} "
         f"parameters) and {D['share']:.1%} of D ({D['parameters']:,})"
     )
+    for line in additions(trial.freeze):
+        say(f"         {line}")
     say(f"folder   {folder}")
 
 

@@ -31,6 +31,7 @@ def main() -> None:
 
 def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
     """The lines to print, for a model that `freeze` was not yet applied to."""
+    from stylegan_tl.freeze.base import additions
     from stylegan_tl.freeze.groups import parts_of
 
     record = freeze.apply(model)
@@ -43,21 +44,7 @@ def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
         size = f"{p.count:12,}" if p.is_parameter else f"{'(buffer)':>12}"
         state = "frozen" if p.name in frozen else "trains" if p.is_parameter else "follows"
         lines.append(f"{p.name:{width}}  {groups:20}  {p.resolution or '':>4}  {size}  {state}")
-    return [*lines, "", *_shares(record), *_more(record), *_aliases(model)]
-
-
-def _more(record: dict[str, Any]) -> list[str]:
-    """The anchors with their values, and the stages."""
-    return [
-        *(
-            f"anchor {name}: {', '.join(f'{k} {v}' for k, v in own.items() if k != '_target_')}"
-            for name, own in record["anchor"].items()
-        ),
-        *(
-            f"until {stage['until_kimg']:g} kimg only: {', '.join(stage['train'])}"
-            for stage in record["schedule"]
-        ),
-    ]
+    return [*lines, "", *_shares(record), *additions(record), *_aliases(model)]
 
 
 def _shares(record: dict[str, Any]) -> list[str]:

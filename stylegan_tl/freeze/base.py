@@ -18,7 +18,7 @@ from stylegan_tl.freeze.selectors import select
 from stylegan_tl.freeze.staged import Schedule, Stage, enter
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
 
-__all__ = ["Freeze", "freeze_of", "frozen_parts", "frozen_share"]
+__all__ = ["Freeze", "additions", "freeze_of", "frozen_parts", "frozen_share"]
 
 
 def freeze_of(config: Mapping[str, Any]) -> Freeze:
@@ -201,6 +201,20 @@ class Freeze(pl.Callback):
         for module in self._batch_norm:
             module.train(self.policy.frozen_bn != "eval")
             module.track_running_stats = self.policy.frozen_bn != "train"
+
+
+def additions(record: dict[str, Any]) -> list[str]:
+    """What a record says of anchors and stages, a line each for a person."""
+    return [
+        *(
+            f"anchor {name}: {', '.join(f'{k} {v}' for k, v in own.items() if k != '_target_')}"
+            for name, own in record["anchor"].items()
+        ),
+        *(
+            f"until {stage['until_kimg']:g} kimg only: {', '.join(stage['train'])}"
+            for stage in record["schedule"]
+        ),
+    ]
 
 
 def frozen_share(network: nn.Module) -> dict[str, float]:

@@ -260,3 +260,26 @@ def test_no_anchor_without_a_source(compose) -> None:
 
     with pytest.raises(ConfigError, match="no source to stay near"):
         validate(compose(["source=scratch", "freeze/anchor=[l2_sp]"]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_anchors_of_a_conditional_model_whose_classes_are_new(
+    compose, tiny_overrides, name: str
+) -> None:
+    """All at once, with labels; what no source gave is not held."""
+    anchors = ALL if name == "stylegan2_small" else EVERYWHERE
+    config = compose(tiny_overrides(name, f"freeze/anchor=[{','.join(anchors)}]", FEW))
+    network = {**config["model"]["network"], "c_dim": 3}
+    model = instantiate({**config["model"], "network": network}, seed=0, _convert_="all")
+    model.reinitialised = ("G.mapping.embed", "D.mapping.embed", "G.embed", "D.embed")
+    freeze = freeze_of(config["freeze"])
+    freeze.apply(model)
+    freeze.on_fit_start(None, model)
+    z, c = torch.randn(4, 8, generator=_generator()), torch.eye(3)[[0, 1, 2, 0]]
+    real, draw = torch.rand(4, 3, 32, 32, generator=_generator(1)) * 2 - 1, _generator()
+    for anchor in model.penalties:
+        for loss in (anchor.of_G(model, z, c, draw), anchor.of_D(model, real, c, draw)):
+            assert loss is None or loss.item() == pytest.approx(0, abs=1e-5)
+    held = freeze.state_dict()["ewc"]["fisher"]["G"]
+    assert not any("embed" in key for key in held)
+    assert any("weight" in key for key in held)
