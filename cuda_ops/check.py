@@ -16,7 +16,7 @@ from cuda_ops.bias_act import bias_act
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import setup_filter, upfirdn2d
 
-__all__ = ["CASES", "LAYOUTS", "Case", "Errors", "errors", "holds"]
+__all__ = ["CASES", "LAYOUTS", "Case", "Errors", "errors", "holds", "outputs"]
 
 LAYOUTS = ("contiguous", "channels_last", "strided")
 
@@ -51,9 +51,7 @@ def errors(
 
     Inputs are fresh, drawn on the CPU from `seed`; memory that a kernel does not write is NaN.
     """
-    generator = torch.Generator().manual_seed(seed)
-    draw = [torch.randn(s, generator=generator, dtype=torch.float64) for s in case.shapes]
-    inputs = [_laid_out(x.to(device, dtype), layout) for x in draw]
+    inputs = _inputs(case, dtype, layout, device, seed)
     exact = [x.to(torch.float64) for x in inputs]
     with _poisoned():
         runs = [
@@ -65,9 +63,25 @@ def errors(
         yield Errors(what, _error(fast, truth), _error(plain, truth), floor)
 
 
+def outputs(
+    case: Case, impl: str, *, dtype: torch.dtype, layout: str, device: str, seed: int = 0
+) -> list[Tensor]:
+    """Return the value, the gradients and the second gradients, for comparing runs bit by bit."""
+    inputs = _inputs(case, dtype, layout, device, seed)
+    return [t for _, t in _derivatives(case, inputs, impl, seed)]
+
+
 def holds(error: Errors) -> bool:
     """Say whether the kernel is as exact as the rule asks: NaN never is."""
     return error.kernel <= 2 * error.reference + error.floor
+
+
+def _inputs(
+    case: Case, dtype: torch.dtype, layout: str, device: str, seed: int
+) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    draw = [torch.randn(s, generator=generator, dtype=torch.float64) for s in case.shapes]
+    return [_laid_out(x.to(device, dtype), layout) for x in draw]
 
 
 def _derivatives(

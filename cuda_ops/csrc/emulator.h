@@ -2,7 +2,8 @@
 //
 // A block's threads are fibers that run in turn and hand over at barriers and warp exchanges;
 // blocks run one after the other, so __shared__ is plain static memory. Values are those of the
-// GPU up to rounding; races between threads of a block, alignment and speed are not seen.
+// GPU up to rounding; alignment and speed are not seen. With `reversed` blocks and threads run in
+// the opposite order: a kernel that lacks a barrier, or whose blocks meet, then gives another result.
 #pragma once
 #include <ucontext.h>
 
@@ -116,6 +117,7 @@ struct Machine {
   uint3 block_at, thread_at;
   int current, count;
   std::vector<char> shared;
+  bool reversed = false;
 };
 inline Machine machine;
 
@@ -144,7 +146,8 @@ inline void run_block() {
     makecontext(&f.context, reinterpret_cast<void (*)()>(entry), 0);
   }
   for (int left = machine.count; left > 0;)
-    for (int i = 0; i < machine.count; i++) {
+    for (int turn = 0; turn < machine.count; turn++) {
+      const int i = machine.reversed ? machine.count - 1 - turn : turn;
       if (machine.fibers[i].done) continue;
       machine.current = i;
       machine.thread_at = {unsigned(i) % b.x, unsigned(i) / b.x % b.y, unsigned(i) / (b.x * b.y)};
@@ -163,12 +166,13 @@ void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, Args... args) {
   machine.grid = grid;
   machine.block = block;
   machine.shared.assign(shared + 16, char(0xff));  // a NaN in every type, like fresh memory
-  for (unsigned z = 0; z < grid.z; z++)
-    for (unsigned y = 0; y < grid.y; y++)
-      for (unsigned x = 0; x < grid.x; x++) {
-        machine.block_at = {x, y, z};
-        run_block();
-      }
+  const int64_t blocks = int64_t(grid.x) * grid.y * grid.z;
+  for (int64_t turn = 0; turn < blocks; turn++) {
+    const int64_t i = machine.reversed ? blocks - 1 - turn : turn;
+    machine.block_at = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y),
+                        unsigned(i / grid.x / grid.y)};
+    run_block();
+  }
 }
 
 template <class T>
