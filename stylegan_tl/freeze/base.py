@@ -48,7 +48,8 @@ class Freeze(pl.Callback):
     The set is computed once, before the optimizers are built. Parameters lose `requires_grad`;
     a module all of whose parameters are frozen stays in eval mode, so that `w_avg` does not move
     either, and batch normalisation follows the policy. The optimizers still list every parameter
-    and skip those without a gradient, so a checkpoint has one form under every strategy.
+    and skip those without a gradient, so a checkpoint has one form under every strategy but those
+    that adapt: there the frozen tensors have their changes beside them (networks/adapters.py).
     """
 
     def __init__(

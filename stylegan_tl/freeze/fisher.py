@@ -86,6 +86,8 @@ class FisherMask:
 
     def _draw(self, filters: list[MaskedFilters]) -> None:
         left = torch.cat([own.fisher[own.keep > 0] for own in filters])
+        if not left.any():  # nothing was measured: the network rested
+            return
         high, low = (torch.quantile(left, q) for q in (self.quantile, self.prune))
         for own in filters:
             if self.prune:

@@ -261,6 +261,20 @@ def test_filters_above_the_fisher_quantile_stay_and_the_least_are_pruned(
         assert folded[adapters.plain_name(name)][(keep == 0).flatten()].eq(0).all()
 
 
+def test_a_mask_is_not_drawn_of_what_was_not_measured(compose, tiny_overrides) -> None:
+    config = compose(tiny_overrides("dcgan", "freeze=adam", "freeze.probe_kimg=0.004"))
+    model = instantiate(config["model"], seed=0, _convert_="all")
+    freeze = freeze_of(config["freeze"])
+    freeze.apply(model)
+    model.nimg = 4
+    freeze.strategy.mask.begin_batch(model, model.configure_optimizers())
+    masks = [b for name, b in model.named_buffers() if name.endswith(".mask")]
+    assert all(mask.eq(1).all() for mask in masks)
+    for option, value in (("quantile", 1), ("probe_kimg", 0)):
+        with pytest.raises(ValueError, match="freeze"):
+            freeze_of({**config["freeze"], option: value})
+
+
 def test_an_adapted_run_is_read_as_a_plain_model_and_gives_its_source_back(
     compose, tiny_overrides, tmp_path, cache
 ) -> None:
