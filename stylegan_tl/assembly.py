@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stylegan_tl.data.open import open_dataset
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
+from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.metrics.evaluate import evaluate
 from stylegan_tl.metrics.features import load_extractor
 from stylegan_tl.metrics.protocol import Protocol
@@ -73,7 +74,7 @@ def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialMode
     return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
 
 
-def blank_model(config: dict[str, Any]) -> AdversarialModel:
+def blank_model(config: dict[str, Any], strategy: Strategy) -> AdversarialModel:
     """The networks of `source.checkpoint`, or else of `model=`, without any values."""
     path, network = config["source"].get("checkpoint"), {**config["model"]["network"], "c_dim": 0}
     if path:
@@ -81,27 +82,27 @@ def blank_model(config: dict[str, Any]) -> AdversarialModel:
         _check_fits(config, source)
         network = source.network
     with torch.device("meta"):
-        return model_of(config, network)
+        return model_of(config, {**network, **strategy.network})
 
 
 def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
     """Fail on a strategy that does not fit the model before any source model is trained."""
-    freeze.select(blank_model(config))
+    freeze.select(blank_model(config, freeze.strategy))
 
 
 def build(
     config: dict[str, Any],
     dataset: PackedDataset,
     source: SourceModel | None,
-    init: Mapping[str, str],
+    strategy: Strategy,
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
-    """The model with the source's weights in it where `init` says so, and the load reports."""
+    """The model with the source's weights in it where the strategy says so, and the reports."""
     augment = instantiate(config["augment"]) if config["augment"].get("_target_") else None
     if source is None:
         model = model_of(config, {**config["model"]["network"], "c_dim": dataset.label_dim})
         reports = {}
     else:
-        model, reports = _from_source(config, dataset, source, init)
+        model, reports = _from_source(config, dataset, source, strategy)
     model.augment = augment
     model.lineage = {
         "dataset": config["target"]["name"],
@@ -114,7 +115,7 @@ def build(
 
 
 def _from_source(
-    config: dict[str, Any], dataset: PackedDataset, source: SourceModel, init: Mapping[str, str]
+    config: dict[str, Any], dataset: PackedDataset, source: SourceModel, strategy: Strategy
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
     _check_fits(config, source)
     for key, value in config["model"]["network"].items():
@@ -124,9 +125,12 @@ def _from_source(
     c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
     reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
     reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
-    model = model_of(config, {**source.network, "c_dim": c_dim})
+    network = {**source.network, **strategy.network, "c_dim": c_dim}
+    if network.get("miner") and not source.network.get("miner"):
+        reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
+    model = model_of(config, network)
     model.reinitialised = reinit  # no strategy keeps these still
-    networks = [name for name, origin in init.items() if origin == "source"]
+    networks = [name for name, origin in strategy.init.items() if origin == "source"]
     return model, load_into(model, source, networks=networks, reinit=reinit)
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "conf_dir",
     "config_dirs",
+    "freeze_name",
     "plain",
     "pretrain_config",
     "readable",
@@ -50,11 +51,22 @@ def readable(overrides: Sequence[str]) -> str:
                 if key.endswith(("path", "checkpoint"))
                 else [value]
             )
+            key = key.replace("/", ".")  # a subgroup's: one folder, not two
             kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
     name = ",".join(kept) or "default"
     if len(name) <= 150:
         return name
     return f"{name[:140]}-{sha256(name.encode()).hexdigest()[:8]}"  # a folder name has its limits
+
+
+def freeze_name(choice: str, schedule: str, anchors: Sequence[str]) -> str:
+    """One name for a strategy with all that was added to it, so that no two are mixed up.
+
+    >>> freeze_name("freeze_d", "head_warmup", ["cdc"])
+    'freeze_d+cdc+head_warmup'
+    """
+    added = [*(a for a in anchors if a != choice), *([] if schedule == "none" else [schedule])]
+    return "+".join([choice, *added])
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -135,6 +147,12 @@ def _datasets(config: dict[str, Any]) -> list[str]:
             "source=scratch with a freeze strategy would freeze random weights: "
             "use freeze=none, or name a source"
         )
+    for part in ("anchor", "schedule"):
+        if source["kind"] == "scratch" and config["freeze"].get(part):
+            problems.append(
+                f"freeze/{part} with source=scratch: there is no source to stay near; leave "
+                f"freeze/{part} out, or name a source"
+            )
     checkpoint = source.get("checkpoint")
     if checkpoint is not None and not Path(checkpoint).expanduser().exists():
         problems.append(f"source.checkpoint={checkpoint}: does not exist (seen from {Path.cwd()})")

@@ -14,6 +14,7 @@ from stylegan_tl import pictures
 from stylegan_tl.assembly import Target
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
+from stylegan_tl.freeze.base import additions
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
@@ -99,6 +100,8 @@ def announce(
         f"freeze   {trial.freeze['strategy']}: {G['share']:.1%} of G ({G['parameters']:,} "
         f"parameters) and {D['share']:.1%} of D ({D['parameters']:,})"
     )
+    for line in additions(trial.freeze):
+        say(f"         {line}")
     say(f"folder   {folder}")
 
 
@@ -129,7 +132,8 @@ def say_tick(row: dict[str, Any]) -> None:
     parts = [f"tick {row['tick']:<4d} kimg {row['kimg']:<8.3f}"]
     if row["s_per_kimg"] is not None:
         parts.append(f"s/kimg {row['s_per_kimg']:<6.1f} ETA {clock(row['eta_seconds'])}")
-        parts.append(f"loss G {row['loss_G']:.3f} D {row['loss_D']:.3f}")
+        losses = [f"{net} {row[key]:.3f}" for net in "GD" if (key := f"loss_{net}") in row]
+        parts.append(" ".join(["loss", *losses]))
     parts += [f"{r['metric']} {r['value']:.4g}" for r in row.get("evaluations", [])]
     say("  ".join(parts))
 

@@ -91,7 +91,7 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     if config["dry_run"]:
         return _dry_run(config, target, folder)
     source = _source(config) if "source" in freeze.strategy.init.values() else None
-    model, reports = build(config, target.dataset, source, freeze.strategy.init)
+    model, reports = build(config, target.dataset, source, freeze.strategy)
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
     announce(config, folder, target, model, source, reports, trial)

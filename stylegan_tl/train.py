@@ -27,7 +27,7 @@ def _run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from stylegan_tl.config import plain, validate
+    from stylegan_tl.config import freeze_name, plain, validate
     from stylegan_tl.errors import user_errors
 
     hydra_cfg = HydraConfig.get()
@@ -38,7 +38,10 @@ def _run(cfg: DictConfig) -> None:
         from stylegan_tl.runner import run_trial
 
         groups = ("source", "target", "freeze", "model", "augment", "metric", "experiment")
-        choices = {k: hydra_cfg.runtime.choices.get(k) for k in groups}
+        chosen = hydra_cfg.runtime.choices
+        choices = {k: chosen.get(k) for k in groups}
+        anchors = [*config["freeze"].get("anchor", {})]
+        choices["freeze"] = freeze_name(chosen["freeze"], chosen["freeze/schedule"], anchors)
         code = run_trial(config, hydra_cfg.runtime.output_dir, choices=choices)
     if code:
         sys.exit(code)

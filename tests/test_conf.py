@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from stylegan_tl.config import ConfigError, conf_dir, pretrain_config, readable, validate
+from stylegan_tl.config import (
+    ConfigError,
+    conf_dir,
+    freeze_name,
+    pretrain_config,
+    readable,
+    validate,
+)
 from stylegan_tl.freeze.base import freeze_of
 
 CONF = Path(conf_dir())
@@ -134,9 +141,16 @@ def test_run_folders_are_readable_and_leave_out_what_is_not_science() -> None:
     overrides = ["target=folder", "target.path=/a/b/my photos", "seed=3", "trainer=cpu", "kimg=2"]
     assert readable(overrides) == "kimg=2,target.path=b-my-photos,target=folder"
     assert readable(["logger=none"]) == "default"
+    assert readable(["freeze/anchor=[l2_sp,cdc]"]) == "freeze.anchor=-l2_sp-cdc-"
     long = [[f"model.training.some_long_key_{i}={j}" for i in range(9)] for j in (0, 1)]
     assert readable(long[0]) != readable(long[1])
     assert len(readable(long[0])) < 160
+
+
+def test_a_strategy_with_additions_has_a_name_of_its_own() -> None:
+    assert freeze_name("freeze_d", "none", []) == "freeze_d"
+    assert freeze_name("l2_sp", "none", ["l2_sp"]) == "l2_sp"
+    assert freeze_name("none", "head_warmup", ["l2_sp", "cdc"]) == "none+l2_sp+cdc+head_warmup"
 
 
 def test_options_of_a_config_dir_are_sources_and_targets(tmp_path) -> None:

@@ -31,11 +31,12 @@ def main() -> None:
 
 def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
     """The lines to print, for a model that `freeze` was not yet applied to."""
+    from stylegan_tl.freeze.base import additions
     from stylegan_tl.freeze.groups import parts_of
 
+    record = freeze.apply(model)
     parts = parts_of(model)
     frozen = {p.name for p in freeze.select(model)}
-    record = freeze.apply(model)
     width = max(len(p.name) for p in parts)
     lines = [f"{'tensor':{width}}  {'groups':20}  {'px':>4}  {'parameters':>12}  state"]
     for p in parts:
@@ -43,7 +44,7 @@ def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
         size = f"{p.count:12,}" if p.is_parameter else f"{'(buffer)':>12}"
         state = "frozen" if p.name in frozen else "trains" if p.is_parameter else "follows"
         lines.append(f"{p.name:{width}}  {groups:20}  {p.resolution or '':>4}  {size}  {state}")
-    return [*lines, "", *_shares(record), *_aliases(model)]
+    return [*lines, "", *_shares(record), *additions(record), *_aliases(model)]
 
 
 def _shares(record: dict[str, Any]) -> list[str]:
@@ -82,7 +83,8 @@ def _run(cfg: DictConfig) -> None:
         from stylegan_tl.assembly import blank_model
         from stylegan_tl.freeze.base import freeze_of
 
-        print("\n".join(table(blank_model(config), freeze_of(config["freeze"]))))
+        freeze = freeze_of(config["freeze"])
+        print("\n".join(table(blank_model(config, freeze.strategy), freeze)))
 
 
 if __name__ == "__main__":

@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from stylegan_tl.freeze.adapt import adapted, adapter_names, register
+from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
+from stylegan_tl.freeze.staged import Schedule, Stage, enter
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
 
-__all__ = ["Freeze", "freeze_of", "frozen_parts", "frozen_share"]
+__all__ = ["Freeze", "additions", "freeze_of", "frozen_parts", "frozen_share"]
 
 
 def freeze_of(config: Mapping[str, Any]) -> Freeze:
-    """The strategy and the policy that the configuration group `freeze` describes."""
-    own = {k: v for k, v in config.items() if k != "policy"}
-    try:
-        strategy = instantiate(own, _convert_="all")
-    except InstantiationException as error:
-        raise error.__cause__ or error from None  # the strategy's own words
-    return Freeze(strategy, Policy(**config.get("policy", {})), own)
+    """What the configuration group `freeze` describes, with its policy, anchors and schedule."""
+    own = {k: v for k, v in config.items() if k not in ("policy", "anchor", "schedule")}
+    anchors = [_made(anchor) for anchor in config.get("anchor", {}).values()]
+    schedule = _made(config["schedule"]) if config.get("schedule") else None
+    return Freeze(_made(own), Policy(**config.get("policy", {})), config, anchors, schedule)
 
 
 def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
@@ -34,7 +36,10 @@ def frozen_parts(parts: Sequence[Part], strategy: Strategy) -> list[Part]:
         moving = {p.name for p in select(parts, strategy.train)}
         networks = {selector[0] for selector in strategy.train}
         frozen |= {p.name for p in parts if p.network in networks and p.name not in moving}
-    return [p for p in parts if p.name in frozen]
+    changed = [p for adapt in strategy.adapt for p in adapted(parts, adapt)]
+    frozen |= {p.name for p in changed}
+    following = {p.network for p in changed if "mapping" in p.groups}  # w_avg
+    return [p for p in parts if p.name in frozen and not _moves(p, following)]
 
 
 class Freeze(pl.Callback):
@@ -43,7 +48,8 @@ class Freeze(pl.Callback):
     The set is computed once, before the optimizers are built. Parameters lose `requires_grad`;
     a module all of whose parameters are frozen stays in eval mode, so that `w_avg` does not move
     either, and batch normalisation follows the policy. The optimizers still list every parameter
-    and skip those without a gradient, so a checkpoint has one form under every strategy.
+    and skip those without a gradient, so a checkpoint has one form under every strategy but those
+    that adapt: there the frozen tensors have their changes beside them (networks/adapters.py).
     """
 
     def __init__(
@@ -51,23 +57,37 @@ class Freeze(pl.Callback):
         strategy: Strategy,
         policy: Policy | None = None,
         settings: Mapping[str, Any] | None = None,
+        anchors: Sequence[Anchor] = (),
+        schedule: Schedule | None = None,
     ) -> None:
         self.strategy, self.policy = strategy, policy or Policy()
-        self.settings = dict(settings or {})
+        self.settings, self.anchors = dict(settings or {}), tuple(anchors)
+        self.schedule = schedule or Schedule()
+        self._source: Source | None = None
+        self._phase: tuple[Stage | None, frozenset[str]] = (None, frozenset())
+        self._allowed: set[str] = set()  # what trains when no stage says otherwise
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
         self._still: list[nn.Module] = []
         self._batch_norm: list[nn.Module] = []
+        self._late: dict[str, int] = {}  # adapter -> the nimg from which it trains
 
     def select(self, model: nn.Module) -> list[Part]:
         """The tensors that stay; raises ValueError if G or D would have nothing to train."""
         parts = parts_of(model)
         frozen = frozen_parts(parts, self.strategy)
+        at_once = [adapt for adapt in self.strategy.adapt if not adapt.from_kimg]
+        begun = {p.network for adapt in at_once for p in adapted(parts, adapt)}
         for network in "GD":
-            left = {p.name for p in parts if p.network == network and p.is_parameter}
-            if not left - {p.name for p in frozen}:
+            left = {p.name for p in parts if p.network == network and _is_own_parameter(p)}
+            if network not in begun and not left - {p.name for p in frozen}:
                 raise ValueError(f"freeze: nothing of {network} is left to train; freeze less")
+        for anchor in self.anchors:
+            _check_anchored(anchor, self.strategy)
+            anchor.check(model)
+        changed = {p.name for adapt in self.strategy.adapt for p in adapted(parts, adapt)}
+        self.schedule.check(parts, [p.name for p in frozen if p.name not in changed])
         return frozen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -76,6 +96,15 @@ class Freeze(pl.Callback):
 
     def apply(self, model: nn.Module) -> dict[str, Any]:
         """Freeze `model` and return the record: strategy, policy, frozen share of G and of D."""
+        self._anchor(model)
+        self.select(model)
+        register(model, self.strategy.adapt)
+        self._late = {
+            name: round(adapt.from_kimg * 1000)
+            for adapt in self.strategy.adapt
+            if adapt.from_kimg
+            for name in adapter_names(model, adapt)
+        }
         frozen = {p.name for p in self.select(model)}
         reinitialised = getattr(model, "reinitialised", ())
         frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
@@ -89,10 +118,8 @@ class Freeze(pl.Callback):
         }
         if self.policy.path_length is False and hasattr(model, "pl_weight"):
             model.pl_weight = 0.0
-        whole = [m for m in (*model.G.modules(), *model.D.modules()) if _is_frozen(m)]
-        self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self._still = [m for m in whole if m not in self._batch_norm]
-        self._keep_still(model)
+        self._allowed |= {n for n, p in model.named_parameters() if p.requires_grad}
+        self._find_still(model)
         return self.record(model)
 
     def record(self, model: nn.Module) -> dict[str, Any]:
@@ -103,16 +130,70 @@ class Freeze(pl.Callback):
             **self.strategy.record,
             "init": dict(self.strategy.init),
             "policy": vars(self.policy),
+            "anchor": self.settings.get("anchor", {}),
+            "schedule": self.schedule.record(),
             "frozen": [*self.strategy.freeze],
             "trained": [*self.strategy.train],
+            "adapted": [adapt.on for adapt in self.strategy.adapt],
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring the source's copy to the device; let anchors estimate what they need."""
+        if self._source is not None:
+            self._source.to(pl_module.device)
+        for anchor in self.anchors:
+            anchor.prepare(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What anchors estimated; nothing under most strategies."""
+        return {a.name: a.state for a in self.anchors if a.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give it back to them."""
+        for anchor in self.anchors:
+            if anchor.name in state:
+                anchor.load(state[anchor.name])
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, index: int
     ) -> None:
-        """Undo `model.train()` for what is frozen."""
+        """Begin a stage, or what begins late, in time; undo `model.train()` for the frozen."""
+        waiting = frozenset(name for name, start in self._late.items() if model.nimg < start)
+        phase = (self.schedule.at(model.nimg), waiting)
+        if phase != self._phase:
+            self._phase = phase
+            enter(model, phase[0], self._allowed, trainer.optimizers, waiting)
+            self._find_still(model)
+        self._keep_still(model)
+        if self.strategy.mask:
+            self.strategy.mask.begin_batch(model, trainer.optimizers)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, model: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Take gradients away from the filters that a mask keeps still."""
+        if self.strategy.mask:
+            self.strategy.mask.before_step(model, "GD"[trainer.optimizers.index(optimizer)])
+
+    def _anchor(self, model: nn.Module) -> None:
+        """Copy the source once: the model may have moved when it is applied again."""
+        if self.anchors and self._source is None:
+            self._source = Source.of(model)
+        for anchor in self.anchors:
+            anchor.source = self._source
+        model.penalties = self.anchors
+
+    def _find_still(self, model: nn.Module) -> None:
+        """Wake all of G and D, then put to rest the modules of which nothing trains now."""
+        modules = [*model.G.train().modules(), *model.D.train().modules()]
+        for module in modules:
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.track_running_stats = True
+        whole = [m for m in modules if _is_frozen(m)]
+        self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._still = [m for m in whole if m not in self._batch_norm]
         self._keep_still(model)
 
     def _keep_still(self, model: nn.Module) -> None:
@@ -123,11 +204,52 @@ class Freeze(pl.Callback):
             module.track_running_stats = self.policy.frozen_bn != "train"
 
 
+def additions(record: dict[str, Any]) -> list[str]:
+    """What a record says of anchors and stages, a line each for a person."""
+    return [
+        *(
+            f"anchor {name}: {', '.join(f'{k} {v}' for k, v in own.items() if k != '_target_')}"
+            for name, own in record["anchor"].items()
+        ),
+        *(
+            f"until {stage['until_kimg']:g} kimg only: {', '.join(stage['train'])}"
+            for stage in record["schedule"]
+        ),
+    ]
+
+
 def frozen_share(network: nn.Module) -> dict[str, float]:
     """Parameters, frozen parameters, and their share of the network."""
     total = sum(p.numel() for p in network.parameters())
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     return {"parameters": total, "frozen": frozen, "share": frozen / total}
+
+
+def _moves(part: Part, following: set[str]) -> bool:
+    """Adapters always do, and w_avg with an adapted mapping network."""
+    follows = not part.is_parameter and "mapping" in part.groups and part.network in following
+    return follows or "adapter" in part.groups
+
+
+def _is_own_parameter(part: Part) -> bool:
+    return part.is_parameter and "adapter" not in part.groups
+
+
+def _made(config: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ or error from None  # its own words
+
+
+def _check_anchored(anchor: Anchor, strategy: Strategy) -> None:
+    """An anchor holds to a source: there must be one."""
+    for network in anchor.networks:
+        if strategy.init.get(network) != "source":
+            raise ValueError(
+                f"freeze/anchor={anchor.name} compares {network} with the source's, and this "
+                f"strategy starts {network} from scratch: leave the anchor out"
+            )
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -12,19 +12,24 @@ from typing import NamedTuple
 
 from torch import nn
 
+from stylegan_tl.networks.adapters import is_adapter, plain_name
+
 __all__ = ["GROUPS", "Part", "parts_of"]
 
 GROUPS = {
     "mapping": "z (and label) to w; D's is that of the label",
     "embed": "the table of classes",
+    "miner": "z to the z that the mapping network or the first deconvolution gets (freeze=miner)",
     "const": "what the synthesis starts from: StyleGAN2's constant, DCGAN's first deconvolution",
     "block": "everything at one resolution; the discriminator's head is no block",
     "conv": "convolutions with their biases, without the layers to and from RGB",
     "affine": "w to styles; in a DCGAN the scale and shift of batch normalisation",
+    "style": "w to styles; a DCGAN has none, its nearest is affine",
     "torgb": "features to RGB, with its affine layer",
     "noise": "strength of the noise, and the constant noise",
     "fromrgb": "RGB to features",
     "head": "4 x 4 features to the logit",
+    "adapter": "the trainable change beside a frozen tensor; also in the tensor's groups",
 }
 """Group -> what it holds. "input" means const, "norm" means affine."""
 
@@ -48,14 +53,15 @@ class Part(NamedTuple):
 # (pattern, groups); {last} is the resolution of the image. Named groups: r, the resolution; layer.
 _STYLEGAN2 = {
     "G": (
+        (r"mapping\.miner\..*", "miner"),
         (r"mapping\.embed\..*", "mapping embed"),
         (r"mapping\.fc(?P<layer>\d+)\..*", "mapping"),
         (r"mapping\.w_avg", "mapping"),
         (r"synthesis\.b(?P<r>4)\.const", "const block"),
-        (r"synthesis\.b(?P<r>\d+)\.conv\d\.affine\..*", "affine block"),
+        (r"synthesis\.b(?P<r>\d+)\.conv\d\.affine\..*", "affine style block"),
         (r"synthesis\.b(?P<r>\d+)\.conv\d\.(weight|bias)", "conv block"),
         (r"synthesis\.b(?P<r>\d+)\.conv\d\.noise_(strength|const)", "noise block"),
-        (r"synthesis\.b(?P<r>\d+)\.torgb\.affine\..*", "torgb affine block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\.affine\..*", "torgb affine style block"),
         (r"synthesis\.b(?P<r>\d+)\.torgb\.(weight|bias)", "torgb block"),
     ),
     "D": (
@@ -68,6 +74,7 @@ _STYLEGAN2 = {
 }
 _DCGAN = {
     "G": (
+        (r"miner\..*", "miner"),
         (r"embed\.weight", "embed"),
         (r"b(?P<r>4)\.0\.weight", "const conv block"),
         (r"b(?P<r>{last})\.0\.weight", "torgb block"),
@@ -112,8 +119,8 @@ def _match(
     name: str, rules: list[tuple[re.Pattern[str], frozenset[str]]]
 ) -> tuple[re.Match[str], frozenset[str]]:
     for pattern, groups in rules:
-        if match := pattern.fullmatch(name):
-            return match, groups
+        if match := pattern.fullmatch(plain_name(name)):
+            return match, groups | {"adapter"} if is_adapter(name) else groups
     raise ValueError(f"the tensor {name} belongs to no group")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from stylegan_tl.freeze.groups import GROUPS, Part
+from stylegan_tl.networks.adapters import plain_name
 
 __all__ = ["NotApplicable", "select"]
 
@@ -52,7 +53,9 @@ def select(parts: Sequence[Part], selectors: Iterable[str]) -> list[Part]:
 
 def _matches(parts: Sequence[Part], selector: str) -> list[Part]:
     if selector[1:2] == ":":
-        return [p for p in parts if p.network == selector[0] and _named(p.name[2:], selector[2:])]
+        names = [(p, {p.name[2:], plain_name(p.name)[2:]}) for p in parts]
+        own = [p for p, both in names if any(_named(name, selector[2:]) for name in both)]
+        return [p for p in own if p.network == selector[0]]
     match = _SELECTOR.fullmatch(selector)
     if match is None:
         raise ValueError(

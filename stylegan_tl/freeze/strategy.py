@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stylegan_tl.freeze.adapt import Adapt
+    from stylegan_tl.freeze.fisher import FisherMask
 
 __all__ = ["ORIGINS", "Policy", "Strategy", "selectors"]
 
@@ -17,12 +21,18 @@ class Strategy:
     """What stays: `freeze` names it, or `train` names what does not stay of the networks it names.
 
     `init` says where G and D start: "source" or "scratch". `record` goes into the trial's record.
+    `adapt` puts small trainable changes beside tensors that it freezes; they always train.
+    `mask` decides while training which filters stay.
+    `network` is what the networks are built with besides the source's arguments (a miner).
     """
 
     freeze: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     init: Mapping[str, str] = field(default_factory=lambda: {"G": "source", "D": "source"})
     record: Mapping[str, Any] = field(default_factory=dict)
+    adapt: tuple[Adapt, ...] = ()
+    mask: FisherMask | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from stylegan_tl import ema, losses
 
-__all__ = ["AdversarialModel", "Training", "bf16_pays", "to_uint8"]
+__all__ = ["AdversarialModel", "Penalty", "Training", "bf16_pays", "to_uint8"]
 
 _STREAMS = {"G": 0, "D": 1, "path_length": 2, "augment_G": 3, "augment_D": 4, "augment_R1": 5}
+_STREAMS |= {"penalty_G": 6, "penalty_D": 7}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,26 @@ class Training:
     r1_interval: int = 16
     ema_kimg: float = 10.0
     ema_rampup: float | None = None
+
+
+class Penalty(Protocol):
+    """A further loss of G, of D or of both, added to the adversarial one in the same step.
+
+    A loss is a scalar, weighted already: the mean over the samples of a micro-batch, or a function
+    of the weights alone. None means none of this network. Logged as `{name}_G` and `{name}_D`.
+    """
+
+    name: str
+
+    def of_G(
+        self, model: AdversarialModel, z: Tensor, c: Tensor, generator: torch.Generator
+    ) -> Tensor | None:
+        """The loss of G at the latents `z [N, z_dim]` of this micro-batch."""
+
+    def of_D(
+        self, model: AdversarialModel, real: Tensor, c: Tensor, generator: torch.Generator
+    ) -> Tensor | None:
+        """The loss of D at the images `real [N, 3, R, R]` of this micro-batch, not augmented."""
 
 
 def bf16_pays(precision: str) -> bool:
@@ -73,6 +95,7 @@ class AdversarialModel(pl.LightningModule):
         self.lr_factors: dict[str, float] = {}  # of parameters, by name; 1 where not named
         self.reinitialised: tuple[str, ...] = ()  # prefixes of what no source model gave
         self.augment: nn.Module | None = None
+        self.penalties: Sequence[Penalty] = ()  # no modules: kept out of the state
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.G, self.D = self.build(network)
@@ -135,18 +158,21 @@ class AdversarialModel(pl.LightningModule):
         ]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """One iteration: G, lazy G, D, lazy R1, EMA, then the clock."""
+        """One iteration: G, lazy G, D, lazy R1, EMA, then the clock. What is all frozen rests."""
         real, label = batch["image"], batch["label"]
         opt_G, opt_D = self.optimizers()
         plan, iteration = self.training_plan, self.nimg // self.images_per_step
-        with self.toggled_optimizer(opt_G):
-            stats = self._step_G(opt_G, label)
-            if self.G_interval and iteration % self.G_interval == 0:
-                stats |= self.regularise_G(opt_G, label)
-        with self.toggled_optimizer(opt_D):
-            stats |= self._step_D(opt_D, real, label)
-            if plan.r1_gamma and iteration % plan.r1_interval == 0:
-                stats |= self._step_R1(opt_D, real, label)
+        stats: dict[str, Tensor] = {}
+        if _trains(self.G):
+            with self.toggled_optimizer(opt_G):
+                stats |= self._step_G(opt_G, label)
+                if self.G_interval and iteration % self.G_interval == 0:
+                    stats |= self.regularise_G(opt_G, label)
+        if _trains(self.D):
+            with self.toggled_optimizer(opt_D):
+                stats |= self._step_D(opt_D, real, label)
+                if plan.r1_gamma and iteration % plan.r1_interval == 0:
+                    stats |= self._step_R1(opt_D, real, label)
         self._advance()
         return stats
 
@@ -170,14 +196,16 @@ class AdversarialModel(pl.LightningModule):
         augment = self.generator("augment_G")
         z = self.latents(len(label), generator)
         opt_G.zero_grad(set_to_none=True)
+        penalties, extra = {}, self.generator("penalty_G")
         total = torch.zeros([], device=self.device)
         for part in self._micro_batches(len(label)):
             fake = self._augmented(self.synthesise(z[part], label[part], generator), augment)
             loss = losses.nonsaturating_G(self.D(fake, label[part])).sum() / len(label)
             self.manual_backward(loss)
             total += loss.detach()
+            self._penalise("G", z[part], label, part, extra, penalties)
         opt_G.step()
-        return {"loss_G": total}
+        return {"loss_G": total, **penalties}
 
     def _step_D(
         self, opt_D: torch.optim.Optimizer, real: Tensor, label: Tensor
@@ -187,6 +215,7 @@ class AdversarialModel(pl.LightningModule):
         z = self.latents(len(label), generator)
         opt_D.zero_grad(set_to_none=True)
         logits: list[tuple[Tensor, Tensor]] = []
+        penalties, extra = {}, self.generator("penalty_D")
         total = torch.zeros([], device=self.device)
         for part in self._micro_batches(len(label)):
             with torch.no_grad():
@@ -196,6 +225,7 @@ class AdversarialModel(pl.LightningModule):
             self.manual_backward(loss)
             total += loss.detach()
             logits.append((pair[0].detach(), pair[1].detach()))
+            self._penalise("D", real[part], label, part, extra, penalties)
         opt_D.step()
         real_logits, fake_logits = (torch.cat(side) for side in zip(*logits, strict=True))
         if self.augment is not None:
@@ -205,7 +235,29 @@ class AdversarialModel(pl.LightningModule):
             "D_real": real_logits.mean(),
             "D_fake": fake_logits.mean(),
             "D_sign_real": real_logits.sign().mean(),
+            **penalties,
         }
+
+    def _penalise(
+        self,
+        network: str,
+        x: Tensor,
+        label: Tensor,
+        part: slice,
+        generator: torch.Generator,
+        stats: dict[str, Tensor],
+    ) -> None:
+        """Add the gradients of the penalties at a micro-batch, by its share; their sum to stats."""
+        share = len(x) / len(label)
+        for penalty in self.penalties:
+            of = penalty.of_G if network == "G" else penalty.of_D
+            loss = of(self, x, label[part], generator)
+            if loss is None:
+                continue
+            if loss.requires_grad:  # nothing that it depends on may train at present
+                self.manual_backward(loss * share)
+            key = f"{penalty.name}_{network}"
+            stats[key] = stats.get(key, 0) + loss.detach() * share
 
     def _logits(
         self, real: Tensor, fake: Tensor, label: Tensor, augment: torch.Generator
@@ -253,6 +305,10 @@ class AdversarialModel(pl.LightningModule):
         size = self.training_plan.micro_batch or count
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
+
+
+def _trains(network: nn.Module) -> bool:
+    return any(p.requires_grad for p in network.parameters())
 
 
 def _adam(groups: list[dict], betas: tuple[float, float], interval: int) -> torch.optim.Adam:

@@ -14,7 +14,8 @@ __all__ = ["DCGAN"]
 class DCGAN(AdversarialModel):
     """Transposed convolutions and BatchNorm; the logistic loss is the paper's cross-entropy.
 
-    `network`: resolution, z_dim, c_dim, width. `training`: see `Training`.
+    `network`: resolution, z_dim, c_dim, width, and miner where there is one. `training`: see
+    `Training`.
     """
 
     def __init__(self, *, network: dict, training: dict, seed: int = 0) -> None:
@@ -24,7 +25,8 @@ class DCGAN(AdversarialModel):
     def build(self, network: dict) -> tuple[nn.Module, nn.Module]:
         """G and D of one width."""
         both = {k: network[k] for k in ("resolution", "width")} | {"c_dim": network.get("c_dim", 0)}
-        return dcgan.Generator(z_dim=network["z_dim"], **both), dcgan.Discriminator(**both)
+        latent = {"z_dim": network["z_dim"], "miner": network.get("miner", False)}
+        return dcgan.Generator(**latent, **both), dcgan.Discriminator(**both)
 
     def synthesise(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """Fakes with batch statistics."""

@@ -16,7 +16,7 @@ class StyleGAN2(AdversarialModel):
     """Skip generator, residual discriminator, lazy R1 and path length regularisation.
 
     `network`: resolution, z_dim, w_dim, c_dim, num_mapping_layers, channel_base, channel_max,
-    mbstd_group_size. `training`: see `Training`.
+    mbstd_group_size, and miner where there is one. `training`: see `Training`.
     """
 
     still = {"noise": "none"}
@@ -45,7 +45,7 @@ class StyleGAN2(AdversarialModel):
         both = {k: network[k] for k in ("resolution", "channel_base", "channel_max", "bf16")}
         both |= {"c_dim": network.get("c_dim", 0)}
         latent = {k: network[k] for k in ("z_dim", "w_dim", "num_mapping_layers")}
-        G = stylegan2.Generator(**both, **latent)
+        G = stylegan2.Generator(**both, **latent, miner=network.get("miner", False))
         return G, stylegan2.Discriminator(**both, mbstd_group_size=network["mbstd_group_size"])
 
     @property

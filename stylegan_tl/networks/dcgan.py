@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops.conv2d import conv2d, conv_transpose2d
-from stylegan_tl.networks.layers import check_labels
+from stylegan_tl.networks.layers import Miner, check_labels
 
 __all__ = ["Discriminator", "Generator"]
 
@@ -36,6 +36,7 @@ class Generator(nn.Module):
         c_dim: int = 0,
         img_channels: int = 3,
         width: int = 64,
+        miner: bool = False,
     ) -> None:
         super().__init__()
         self.resolution, self.z_dim, self.c_dim = resolution, z_dim, c_dim
@@ -53,6 +54,8 @@ class Generator(nn.Module):
         last = ConvTranspose2d(features, img_channels, 4, 2, 1, bias=False)
         self.add_module(f"b{resolution}", nn.Sequential(last, nn.Tanh()))
         self.apply(_init)
+        if miner:
+            self.miner = Miner(nn.Linear(z_dim, z_dim), nn.Linear(z_dim, z_dim))
 
     def forward(
         self, z: Tensor, c: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -62,6 +65,7 @@ class Generator(nn.Module):
         `generator` is taken for the sake of one call for all models; nothing here is random.
         """
         check_labels(c, self.c_dim)
+        z = self.miner(z) if hasattr(self, "miner") else z
         x = torch.cat([z, self.embed(c)], dim=1) if self.c_dim > 0 else z
         x = x[:, :, None, None]
         for r in self.resolutions:

@@ -16,6 +16,7 @@ __all__ = [
     "FIR",
     "Conv2d",
     "FullyConnected",
+    "Miner",
     "channels",
     "demodulation",
     "laid_out",
@@ -75,6 +76,23 @@ class FullyConnected(nn.Module):
         if self.act == "linear":
             return torch.addmm(b, x, self.weight.t(), alpha=self.weight_gain)
         return bias_act(x @ (self.weight * self.weight_gain).t(), b, act=self.act)
+
+
+class Miner(nn.Module):
+    """z to the z that a generator gets, for the latents that fit a target (Wang 2020, MineGAN).
+
+    `z + last(relu(first(z)))` with `last` zero at the start, so that it begins as the identity.
+    """
+
+    def __init__(self, first: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map `[N, z_dim]` to `[N, z_dim]`."""
+        return z + self.last(F.relu(self.first(z)))
 
 
 class Conv2d(nn.Module):

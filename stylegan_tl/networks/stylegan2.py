@@ -16,6 +16,7 @@ from stylegan_tl.networks.layers import (
     SQRT2,
     Conv2d,
     FullyConnected,
+    Miner,
     channels,
     check_labels,
     demodulation,
@@ -34,10 +35,19 @@ class Mapping(nn.Module):
     """z (and a label) to w: `num_layers` fully connected layers of lr multiplier 0.01."""
 
     def __init__(
-        self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int
+        self,
+        *,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        num_layers: int,
+        miner: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
+        if miner:
+            self.miner = Miner(FullyConnected(z_dim, z_dim), FullyConnected(z_dim, z_dim))
         if c_dim > 0:
             self.embed = FullyConnected(c_dim, w_dim)
         features = z_dim + (w_dim if c_dim > 0 else 0)
@@ -62,6 +72,7 @@ class Mapping(nn.Module):
         `1 - truncation_psi`. Never moves `w_avg`. Raises ValueError if the labels do not fit.
         """
         check_labels(c, self.c_dim)
+        z = self.miner(z.float()) if hasattr(self, "miner") else z
         parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
         if self.c_dim > 0:
             parts.append(normalize_2nd_moment(self.embed(c.float())))
@@ -109,14 +120,14 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H * up, W * up]`."""
         noise_image = self._noise(x.shape[0], noise, generator)
-        styles = self.affine(w)
+        styles, weight = self.affine(w), self.weight  # read once: an adapter computes it
         return conv3x3(
             x,
-            self.weight,
+            weight,
             self.fir,
             up=self.up,
             styles=styles,
-            scale=demodulation(self.weight, styles),
+            scale=demodulation(weight, styles),
             noise=noise_image,
             b=self.bias,
             slope=0.2,
@@ -252,6 +263,7 @@ class Generator(nn.Module):
         c_dim: int = 0,
         img_channels: int = 3,
         num_mapping_layers: int = 8,
+        miner: bool = False,
         channel_base: int = 16384,
         channel_max: int = 512,
         bf16: bool = False,
@@ -273,6 +285,7 @@ class Generator(nn.Module):
             w_dim=w_dim,
             num_ws=self.num_ws,
             num_layers=num_mapping_layers,
+            miner=miner,
         )
 
     def forward(

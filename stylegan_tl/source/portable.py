@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylegan_tl.files import file_sha256
+from stylegan_tl.networks.adapters import fold, unfold
 
 __all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
 
@@ -60,10 +61,12 @@ class SourceModel:
         }
 
 
-def read_model(path: Path) -> SourceModel:
+def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
     """Read a run folder, a `.ckpt` of this project, or a portable `.safetensors`.
 
-    Nothing in the file is executed. Raises SourceError naming the file and what is wrong.
+    What adapters trained is merged into plain tensors, or with `adapters=False` left out: what
+    they stood beside comes back to the bit. Nothing in the file is executed.
+    Raises SourceError naming the file and what is wrong.
     """
     path = Path(path).expanduser()
     path = path / "last.ckpt" if path.is_dir() else path
@@ -71,7 +74,9 @@ def read_model(path: Path) -> SourceModel:
         raise SourceError(f"source.checkpoint: {path} does not exist")
     read = _read_portable if path.suffix == ".safetensors" else _read_checkpoint
     try:
-        return read(path)
+        model = read(path)
+        model.tensors = (fold if adapters else unfold)(model.tensors)
+        return model
     except SourceError:
         raise
     except Exception as error:  # any damage a file can have ends in one clear line
@@ -141,8 +146,12 @@ def _main() -> None:
     parser.add_argument("run", type=Path, help="run folder or .ckpt")
     parser.add_argument("out", type=Path, help="the .safetensors to write")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--without-adapters", action="store_true", help="what was frozen, as the source had it"
+    )
     args = parser.parse_args()
-    write_portable(read_model(args.run), args.out, getattr(torch, args.dtype))
+    model = read_model(args.run, adapters=not args.without_adapters)
+    write_portable(model, args.out, getattr(torch, args.dtype))
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
 
 

@@ -17,6 +17,9 @@ from stylegan_tl.freeze.selectors import NotApplicable
 # option -> {model: pattern of the frozen tensors' names, None where it does not apply}, overrides
 NOTHING = r"$^"
 LOW = r"(b4|b8|b16)\."
+BUT_ADAPTERS_AND_HEAD = r"(G|D)\.(?!b4\.(conv|fc|out|weight)|.*\.0\.(delta|gamma|beta)$)"
+MASKED = r".*parametrizations\.weight\.original"
+BUT_ADAPTERS = r"G\.(?!.*parametrizations\.\w+\.0\.)"
 STRATEGIES = {
     "none": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
     "scratch": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
@@ -48,12 +51,43 @@ STRATEGIES = {
         "stylegan2_small": r"G\..*\.affine\.",
         "dcgan": r"G\.b\d+\.1\.",
     },
+    "lora": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
+    "kml": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
+    "style_offset": {"stylegan2_small": BUT_ADAPTERS, "dcgan": None},
+    "adafm": {
+        "stylegan2_small": r"(G\.synthesis\.b(16|32)\.(conv[01]\.param.*original|torgb)"
+        r"|D\.b(32|16)\.)",
+        "dcgan": r"(G\.b16\.0\.param.*original|G\.b32\.|D\.b(32|16)\.)",
+    },
+    "adafm_all": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
+    "svd": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
+    "scale_shift": {
+        "stylegan2_small": r"G\.(?!.*\.conv\d\.affine\.)",
+        "dcgan": r"G\.b\d+\.0\.",
+    },
+    "adam": {"stylegan2_small": MASKED, "dcgan": MASKED},
+    "rick": {"stylegan2_small": MASKED, "dcgan": MASKED},
+    "l2_sp": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "ewc": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "feature_distillation": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "fix_noise": {"stylegan2_small": NOTHING, "dcgan": None},
+    "cdc": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "structure": {"stylegan2_small": NOTHING, "dcgan": None},
+    "miner": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "minegan": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
     },
 }
+MODELS = ("stylegan2_small", "dcgan")
 MORE = {
+    **{("adam", m): "freeze.probe_kimg=0.008 freeze.quantile=0.95" for m in MODELS},
+    **{("rick", m): "freeze.every_kimg=0.004 freeze.quantile=0.95" for m in MODELS},
+    ("minegan", "stylegan2_small"): "freeze.schedule.kimg=0.004",
+    ("minegan", "dcgan"): "freeze.schedule.kimg=0.004",
+    ("ewc", "stylegan2_small"): "freeze.anchor.ewc.samples=3",
+    ("ewc", "dcgan"): "freeze.anchor.ewc.samples=3",
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
     ("selectors", "dcgan"): "freeze.freeze=[G.block@res:4..8,D.fromrgb]",
 }
@@ -68,7 +102,8 @@ class _Images(torch.utils.data.IterableDataset):
             yield {"image": image, "label": torch.zeros(4, 0)}
 
 
-def _fit(model: pl.LightningModule, freeze: pl.Callback) -> None:
+def _fit(model: pl.LightningModule, freeze: pl.Callback) -> set[str]:
+    """Train for four iterations; the parameters that the optimizers keep a state of."""
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -79,6 +114,8 @@ def _fit(model: pl.LightningModule, freeze: pl.Callback) -> None:
         enable_model_summary=False,
     )
     trainer.fit(model, torch.utils.data.DataLoader(_Images(), batch_size=None))
+    with_state = {id(p) for optimizer in trainer.optimizers for p in optimizer.state}
+    return {name for name, p in model.named_parameters() if id(p) in with_state}
 
 
 def test_every_option_has_its_row(compose) -> None:
@@ -94,9 +131,11 @@ def test_every_option_has_its_row(compose) -> None:
 def _build(compose, tiny_overrides, strategy: str, name: str, *more: str):
     overrides = [f"freeze={strategy}", *more]
     if (strategy, name) in MORE:
-        overrides.append(MORE[strategy, name])
+        overrides += MORE[strategy, name].split()
     config = compose(tiny_overrides(name, *overrides))
-    return instantiate(config["model"], seed=0, _convert_="all"), freeze_of(config["freeze"])
+    freeze = freeze_of(config["freeze"])
+    network = {**config["model"]["network"], **freeze.strategy.network}
+    return instantiate(config["model"], network=network, seed=0, _convert_="all"), freeze
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*in eval mode.*")
@@ -107,15 +146,16 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     expected = STRATEGIES[strategy][name]
     model, freeze = _build(compose, tiny_overrides, strategy, name)
     if expected is None:
-        with pytest.raises(NotApplicable, match="no mapping"):
+        with pytest.raises(NotApplicable, match="has no (mapping|style)|G has none"):
             freeze.select(model)
         return
     record = freeze.apply(model)
     before = copy.deepcopy(model.state_dict())
-    _fit(model, freeze)
+    with_state = _fit(model, freeze)
+    assert with_state == {k for k, p in model.named_parameters() if p.requires_grad}
     after = model.state_dict()
     for key, value in before.items():
-        if key == "pl_mean" or key.endswith("noise_const"):
+        if key == "pl_mean" or key.endswith(("noise_const", ".keep", ".mask")):
             continue
         frozen = re.match(expected, key.replace("G_ema.", "G.", 1)) is not None
         same = torch.equal(value, after[key])
@@ -169,6 +209,37 @@ def test_shares_of_g_at_256_px(compose, strategy: str, trained: float) -> None:
     """The shares that StyleDomain's parameterisations train (of G at 256 px, 24.8 M)."""
     share = 100 * (1 - _published(compose, strategy, 256)["G"]["share"])
     assert share == pytest.approx(trained, abs=0.1)
+
+
+# (input, output) filters of StyleGAN2's 3 x 3 convolutions at 256 px, and the input of its ToRGB
+_CONVS = [(512, 512)] * 7 + [(512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]
+_RGB = [512, 512, 512, 512, 256, 128, 64]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trained"),
+    [
+        ("kml", sum(i + o for i, o in _CONVS)),
+        ("style_offset", sum(i for i, _ in _CONVS) + sum(_RGB)),
+        (
+            "lora",
+            4 * sum(9 * i + o for i, o in _CONVS)
+            + 4 * sum(512 + i for i in [*(i for i, _ in _CONVS), *_RGB]),
+        ),
+        ("svd", sum(min(9 * i, o) for i, o in _CONVS)),
+        ("adafm_all", 2 * sum(i * o for i, o in _CONVS)),
+        ("scale_shift", sum(513 * i for i, _ in _CONVS)),
+    ],
+)
+def test_adapters_train_the_numbers_of_their_formulas(compose, strategy: str, trained: int) -> None:
+    G = _published(compose, strategy, 256)["G"]
+    assert G["parameters"] - G["frozen"] == trained
+
+
+def test_style_offsets_are_the_dimensions_of_stylespace(compose) -> None:
+    """9088 style channels at 1024 px (Wu et al. 2021, arXiv:2011.12799, section 3)."""
+    G = _published(compose, "style_offset", 1024)["G"]
+    assert G["parameters"] - G["frozen"] == 9088
 
 
 @pytest.mark.parametrize(
