@@ -55,7 +55,8 @@ inline void combine_columns(const float* row, const float* f, float* y, std::vec
     float* to = scratch.data() + q * line;
     int i = left > q ? (left - q + down - 1) / down : 0;
     const float* from = row + i * down + q - left;
-    const int end = std::min(line, (w - 1 + left - q) / down + 1);
+    const int reach = w - 1 + left - q;  // negative: no sample on this line
+    const int end = reach < 0 ? 0 : std::min(line, reach / down + 1);
     if (down == 1) std::copy(from, from + std::max(end - i, 0), to + i);
     else if (down == 2) for (int j = 0; j < end - i; j++) to[i + j] = from[2 * j];
     else for (int j = 0; j < end - i; j++) to[i + j] = from[int64_t(j) * down];

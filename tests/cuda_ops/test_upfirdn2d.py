@@ -367,3 +367,14 @@ def test_resizing_keeps_brightness_and_centre() -> None:
 def test_refuses(shape: tuple[int, ...], options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         upfirdn2d(torch.zeros(shape), torch.ones(2), **options)
+
+
+def test_a_line_without_samples_is_zero() -> None:
+    """One column, enlarged and reduced by two, and a padding beyond it: memory holds no sample."""
+    for width in range(1, 20):
+        x = torch.full((1, 1, 1, width + 4), float("nan"))[..., :width]  # contiguous, NaN behind
+        x.fill_(1.0)
+        out = upfirdn2d(x, torch.ones(1), up=(2, 1), down=(2, 1), padding=(0, 5, 0, 0), impl="cpu")
+        expected = torch.zeros_like(out)
+        expected[..., :width] = 1
+        assert torch.equal(out, expected)
