@@ -47,7 +47,7 @@ def build(cell: dict) -> AdversarialModel:
 
 
 def alone(model: AdversarialModel, device: str, **adam: object) -> AdversarialModel:
-    """Let `training_step` run without a Trainer: raw optimizers, requires_grad set by hand.
+    """Let `training_step` run without a Trainer: raw optimizers, the other network held by hand.
 
     `adam` are options of Adam that differ from the model's own.
     """
@@ -59,10 +59,10 @@ def alone(model: AdversarialModel, device: str, **adam: object) -> AdversarialMo
 
     @contextmanager
     def toggled(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        own, other = (model.G, model.D) if optimizer is raw[0] else (model.D, model.G)
-        own.requires_grad_(True)
+        other = model.D if optimizer is raw[0] else model.G
         other.requires_grad_(False)
         yield
+        other.requires_grad_(True)
 
     model.optimizers = lambda: raw
     model.manual_backward = lambda loss: loss.backward()
