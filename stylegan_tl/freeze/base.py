@@ -44,6 +44,7 @@ class Freeze(pl.Callback):
     a module all of whose parameters are frozen stays in eval mode, so that `w_avg` does not move
     either, and batch normalisation follows the policy. The optimizers still list every parameter
     and skip those without a gradient, so a checkpoint has one form under every strategy.
+    Anchors become the model's penalties; a schedule narrows what trains, by the model's clock.
     """
 
     def __init__(
