@@ -1,4 +1,7 @@
-"""Fused operations for image generators; importing builds nothing."""
+"""Fused operations for image generators; importing builds nothing.
+
+Under the transforms of `torch.func` use `impl="ref"`: they do not take registered operators.
+"""
 
 from cuda_ops.bias_act import bias_act
 from cuda_ops.conv2d import conv2d, conv_transpose2d

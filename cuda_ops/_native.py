@@ -55,10 +55,13 @@ def use_kernel(
 
 def _kind(tensors: list[Tensor]) -> str:
     """Return which kernels serve tensors of these devices: cpu, cuda, emulated or none."""
-    devices = {t.device.type for t in tensors}
-    if devices == {"cpu"}:
+    devices = {t.device for t in tensors}
+    if len(devices) > 1:
+        return "none"  # torch's own operators say what is where
+    (device,) = devices
+    if device.type == "cpu":
         return "emulated" if emulating() else "cpu"
-    return "cuda" if devices == {"cuda"} else "none"
+    return "cuda" if device.type == "cuda" else "none"
 
 
 @torch.compiler.assume_constant_result
@@ -92,6 +95,9 @@ def launch(name: str, like: Tensor, *arguments: object) -> None:
     in this order, then the code of the dtype, then the stream, and returns a cudaError_t. Raises
     RuntimeError if the launch failed.
     """
+    places = {t.device for t in arguments if isinstance(t, Tensor)} - {torch.device("cpu")}
+    if not places <= {like.device} or (like.device.type == "cpu" and not emulating()):
+        raise RuntimeError(f"{name} takes tensors on {like.device}, but some are on {places}")
     values = [_c_value(a) for a in arguments]
     dtype = ctypes.c_int(DTYPES[like.dtype])
     if like.device.type == "cpu":

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops.scale_act import SMOOTH, able
+from cuda_ops.scale_act import SMOOTH, able, check_clamp
 
 __all__ = ["ACTIVATIONS", "Activation", "bias_act"]
 
@@ -61,6 +61,7 @@ def bias_act(
         raise ValueError(f"act={act!r} is unknown; allowed: {', '.join(ACTIVATIONS)}")
     if b is not None and tuple(b.shape) != (x.shape[dim],):
         raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
+    check_clamp(clamp)
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
     if impl == "ref" or not _able(impl, x, b, dim, act):

@@ -60,7 +60,7 @@ def cache_dir() -> Path:
     chosen = os.environ.get("STYLEGAN_TL_KERNELS")
     chosen = None if chosen in ("off", "emulate") else chosen
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser().absolute()
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a user without a home: no folder can be made there, see store.keep

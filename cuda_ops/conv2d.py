@@ -43,6 +43,7 @@ def conv2d(
     `impl` names the device where the tensors are not.
     """
     stride, padding = _pair(stride), _pair(padding)
+    x, w = _checked(x, w)
     if not _use_ours(impl, x):
         return F.conv2d(x, w, stride=stride, padding=padding, groups=groups)
     return torch.ops.cuda_ops.conv2d(x, w, stride, padding, (0, 0), False, groups)
@@ -66,9 +67,20 @@ def conv_transpose2d(
     stride, padding, extra = _pair(stride), _pair(padding), _pair(output_padding)
     if extra[0] >= stride[0] or extra[1] >= stride[1]:
         raise ValueError(f"output_padding={extra} must be below stride={stride}")
+    x, w = _checked(x, w)
     if not _use_ours(impl, x):
         return F.conv_transpose2d(x, w, None, stride, padding, extra, groups)
     return torch.ops.cuda_ops.conv2d(x, w, stride, padding, extra, True, groups)
+
+
+def _checked(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the dtype of autocast where that is on; raises ValueError unless 4-D."""
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"x {tuple(x.shape)} and w {tuple(w.shape)} must have four dimensions")
+    if x.device.type not in ("cpu", "cuda") or not torch.is_autocast_enabled(x.device.type):
+        return x, w
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), w.to(dtype)
 
 
 def _use_ours(impl: str | None, x: Tensor) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
 from cuda_ops.conv2d import conv2d, conv_transpose2d
-from cuda_ops.scale_act import _scale_act_ref, scale_act
+from cuda_ops.scale_act import _scale_act_ref, check_clamp, check_tail, scale_act
 from cuda_ops.upfirdn2d import upfirdn2d
 
 __all__ = ["conv3x3"]
@@ -58,6 +58,11 @@ def conv3x3(
     Differentiable to any order in all tensors but `f`.
     """
     _check(x, w, f, up, down)
+    if styles is not None and styles.shape != x.shape[:2]:
+        raise ValueError(f"styles has shape {tuple(styles.shape)}; {tuple(x.shape[:2])} fits x")
+    size = (x.shape[2] * up // down, x.shape[3] * up // down)
+    check_tail((x.shape[0], w.shape[0], *size), scale, noise, b)
+    check_clamp(clamp)
     tail = dict(slope=slope, gain=gain, clamp=clamp)
     if impl == "ref":
         return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)
@@ -253,7 +258,11 @@ def _conv_backward(ctx, g: Tensor) -> tuple:
     elif torch.is_grad_enabled():
         grads = _differentiable_grads(ctx, g, inputs, z)
     else:
-        grads = _fast_grads(ctx, g, inputs, z)
+        need = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[4:7]]
+        options = (ctx.by, ctx.adjoint, ctx.slope, ctx.gain, need)
+        found = torch.ops.cuda_ops.conv_act_grad(g, *inputs, z, *options)
+        grads = [d if asked else None for d, asked in zip(found, need, strict=True)]
+        grads.insert(3, None)  # taps
     return *grads, None, None, None, None
 
 
@@ -292,23 +301,65 @@ def _differentiable_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
     return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
 
 
-def _fast_grads(ctx, g: Tensor, inputs: list, z: Tensor) -> list:
-    """Undo the tail in one pass, then the convolution, then the modulation in one pass."""
-    x, styles, w, taps, *tail = inputs
-    ops, need, options = torch.ops.cuda_ops, ctx.needs_input_grad, (ctx.slope, ctx.gain, -1.0)
-    gy, *d_tail = ops.scale_act_grad(g, z, *tail, *options, list(need[4:7]), True)
-    dx = dstyles = dw = None
+def _conv_act_grad(
+    g, x, styles, w, taps, scale, noise, b, z, by, adjoint, slope, gain, need
+) -> tuple[Tensor, ...]:
+    """Undo the tail in one pass, then the convolution, then the modulation in one pass.
+
+    Returns the gradients of x, styles, w, scale, noise, b; those not in `need` are empty.
+    """
+    ops, tail = torch.ops.cuda_ops, (scale, noise, b)
+    exact = need[3] and _hides_convolution(z, *tail)
+    mask = [need[3] and not exact, *need[4:6]]
+    gy, *d_tail = ops.scale_act_grad(g, z, *tail, slope, gain, -1.0, mask, True)
+    if exact:
+        d_tail[0] = _scale_grad(g, x, styles, w, taps, z, by, adjoint, slope, gain)
+    dx, dstyles, dw = (g.new_empty(0) for _ in range(3))
     if need[0] or need[1]:
-        dx = _linear(gy, w, taps, ctx.by, not ctx.adjoint)
+        dx = _linear(gy, w, taps, by, not adjoint)
         if styles is not None:
-            mask = [need[1], False, False]
-            none = (None, None)
-            dx, dstyles, *_ = ops.scale_act_grad(dx, x, styles, *none, 1.0, 1.0, -1.0, mask, False)
+            asked, rest = [need[1], False, False], (None, None, 1.0, 1.0, -1.0)
+            dx, dstyles, *_ = ops.scale_act_grad(dx, x, styles, *rest, asked, False)
     if need[2]:
-        pair = (gy, None, x, styles) if ctx.adjoint else (x, styles, gy, None)
-        dw = ops.conv_grad(*pair, taps, ctx.by)
-    grads = [dx, dstyles, dw, None, *d_tail]
-    return [d if asked else None for d, asked in zip(grads, need[:7], strict=True)]
+        pair = (gy, None, x, styles) if adjoint else (x, styles, gy, None)
+        dw = ops.conv_grad(*pair, taps, by)
+    return dx if need[0] else g.new_empty(0), dstyles, dw, *d_tail
+
+
+def _conv_act_grad_fake(
+    g, x, styles, w, taps, scale, noise, b, z, by, adjoint, slope, gain, need
+) -> tuple[Tensor, ...]:
+    fine, coarse = (g, x) if adjoint else (x, g)
+    return (
+        torch.empty_like(x, memory_format=torch.channels_last) if need[0] else g.new_empty(0),
+        styles.new_empty(styles.shape) if need[1] else g.new_empty(0),
+        _conv_grad_fake(fine, None, coarse, None, taps, by) if need[2] else g.new_empty(0),
+        *(
+            t.new_empty(t.shape) if asked else g.new_empty(0)
+            for t, asked in zip((scale, noise, b), need[3:6], strict=True)
+        ),
+    )
+
+
+def _hides_convolution(z: Tensor, scale: Tensor, noise: Tensor | None, b: Tensor | None) -> bool:
+    """Say whether undoing the tail would lose the convolution's result in rounding.
+
+    It is (v - noise - b) / scale, so a small scale beside the others, or noise and bias that are
+    large beside the first sample, leave little of it.
+    """
+    sizes = scale.abs()
+    if not bool(sizes.min() > 1e-2 * sizes.max()):
+        return True
+    added = sum(float(t.abs().max()) for t in (noise, b) if t is not None and t.numel())
+    spread = (z[0].amax((1, 2)) - z[0].amin((1, 2))).mean() if z.numel() else torch.inf
+    return added > 4 * float(spread)
+
+
+def _scale_grad(g, x, styles, w, taps, z, by, adjoint, slope, gain) -> Tensor:
+    """Return the gradient of `scale` from the convolution itself."""
+    ops, none = torch.ops.cuda_ops, (None, None, None)
+    e = ops.scale_act_grad(g, z, *none, slope, gain, -1.0, [False] * 3, True)[0]
+    return (e * ops.conv_act(x, styles, w, taps, *none, by, adjoint, 1.0, 1.0)).sum((2, 3))
 
 
 def _save_grad(ctx, inputs, output) -> None:
@@ -331,6 +382,13 @@ register(
     fake=_conv_act_fake,
     backward=_conv_backward,
     setup=_save_conv,
+)
+register(
+    "conv_act_grad(Tensor g, Tensor x, Tensor? styles, Tensor w, Tensor? taps, Tensor? scale, "
+    "Tensor? noise, Tensor? b, Tensor z, int by, bool adjoint, float slope, float gain, "
+    "bool[] need) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    cpu=_conv_act_grad,
+    fake=_conv_act_grad_fake,
 )
 register(
     "conv_grad(Tensor x, Tensor? styles, Tensor dy, Tensor? dy_styles, Tensor? taps, int by) "

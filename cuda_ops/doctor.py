@@ -202,7 +202,7 @@ def _checked(what: str, runs: list[_Run], how: str = "") -> _Finding:
     took = f"{time.monotonic() - start:.1f} s{f', {how}' if how else ''}"
     line = f"{done - len(wrong)} of {done} right: values, gradients, second gradients ({took})"
     if done < len(runs):
-        line += f"; {len(runs) - done} more did not fit in the time"
+        line += f"; {len(runs) - done} more did not fit in the time (cuda_ops.bench --check)"
     cure = f"report the failed {what}; until then set STYLEGAN_TL_KERNELS=off" if wrong else ""
     return _Finding(what, "\n".join([line, *wrong[:10]]), cure)
 

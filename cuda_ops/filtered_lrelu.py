@@ -14,12 +14,13 @@ from torch import Tensor
 
 from cuda_ops._native import launch, register, use_kernel
 from cuda_ops.bias_act import bias_act
+from cuda_ops.scale_act import check_clamp
 from cuda_ops.upfirdn2d import BY_VALUE, _padding, _taps, is_channels_last, upfirdn2d
 
 __all__ = ["filtered_lrelu"]
 
-_SHARED = 96 * 1024
-"""Bytes of shared memory that a block may have on every GPU since 2020."""
+_SHARED = 64 * 1024
+"""Bytes of shared memory that a block may have on every GPU that torch still serves (sm_75 on)."""
 _PER_PHASE = 6  # taps per factor that the unrolled kernels take (csrc/filtered_lrelu.cuh)
 _NOTHING, _WRITE, _READ = 0, 1, 2
 
@@ -53,9 +54,11 @@ def filtered_lrelu(
     Returns `[N, C, (mh - len(fd)) // down + 1, ...]`, where `mh = H*up + y0 + y1 - len(fu) + 1`, in
     the layout of `x`; differentiable to any order in `x` and `b`. ValueError for an empty output.
     """
-    fu, fd = (torch.ones(1) if f is None else f for f in (fu, fd))
+    given = next((f for f in (fu, fd) if f is not None), torch.ones(1))
+    fu, fd = (given.new_ones(1) if f is None else f for f in (fu, fd))  # both on one device
     pad = _padding(padding)
     _check(x, fu, fd, b, up, down, pad)
+    check_clamp(clamp)
     able = fu.ndim == fd.ndim == 1
     able = able and _fits(up, down, fu.shape[0], fd.shape[0], x.element_size())
     takes = "1-D filters of moderate length on CUDA tensors"
@@ -249,7 +252,7 @@ def _backward(ctx, g: Tensor, _: Tensor) -> tuple:
     fu, fd, bits = ctx.saved_tensors
     options = (ctx.up, ctx.down, ctx.pad, ctx.size, ctx.gain, ctx.slope, ctx.flip, True)
     dx = torch.ops.cuda_ops.filtered_lrelu_masked(g, bits, fu, fd, *options)
-    db = dx.sum((0, 2, 3), dtype=ctx.bias) if ctx.needs_input_grad[3] else None
+    db = dx.sum((0, 2, 3)).to(ctx.bias) if ctx.needs_input_grad[3] else None
     return dx, None, None, db, *[None] * 8
 
 

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from ctypes import c_float, c_int64
 
 import torch
@@ -15,7 +16,7 @@ from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops._pointwise import Curve, Operands
 from cuda_ops.compile import cpu_kernels, emulating
 
-__all__ = ["SMOOTH", "able", "scale_act"]
+__all__ = ["SMOOTH", "able", "check_clamp", "check_tail", "scale_act"]
 
 SMOOTH = {
     "tanh": torch.tanh,
@@ -48,10 +49,31 @@ def scale_act(
     operands may be in another one than `y`). Differentiable to any order. `z` has the dtype of `y`
     and, on CUDA, its layout; the CPU kernel's is channels last.
     """
+    if y.ndim != 4:
+        raise ValueError(f"y has shape {tuple(y.shape)}; scale_act takes [N, C, H, W]")
+    check_tail(y.shape, scale, noise, b)
+    check_clamp(clamp)
     if able(impl, y, scale, noise, b):
         limit = -1.0 if clamp is None else float(clamp)
         return torch.ops.cuda_ops.scale_act(y, scale, noise, b, slope, gain, limit)
     return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
+
+
+def check_tail(
+    shape: Sequence[int], scale: Tensor | None, noise: Tensor | None, b: Tensor | None
+) -> None:
+    """Raise ValueError unless the operands of a tail fit a convolution's output `[N, C, H, W]`."""
+    n, c, *size = shape
+    allowed = {"scale": [(n, c)], "noise": [(n, 1, *size), (1, 1, *size)], "b": [(c,)]}
+    for (name, shapes), t in zip(allowed.items(), (scale, noise, b), strict=True):
+        if t is not None and tuple(t.shape) not in shapes:
+            raise ValueError(f"{name} has shape {tuple(t.shape)}; {shapes[0]} is asked for")
+
+
+def check_clamp(clamp: float | None) -> None:
+    """Raise ValueError for a limit below zero."""
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"clamp={clamp} is a limit on sizes: use a number from 0, or None")
 
 
 def able(impl: str | None, y: Tensor, *tail: Tensor | None, cpu: bool = True) -> bool:
@@ -170,7 +192,10 @@ def _grad_cuda(g, y, scale, noise, b, slope, gain, clamp, mask, from_output, kin
 
 
 def _grad_cpu(g, y, scale, noise, b, slope, gain, clamp, mask, from_output, kind=0) -> tuple:
-    """Return the same; here `scale` may have a gradient `from_output`, if slope is above zero."""
+    """Return the same; here `scale` may have a gradient `from_output`.
+
+    Then the slope must be above zero, and no scale zero.
+    """
     y = g if y is None else y
     g, (y, scale, noise, b) = channels_last(g), _laid_out(y, scale, noise, b)
     n, c, h, w = y.shape

@@ -69,6 +69,7 @@ def upfirdn2d(
         raise ValueError(f"a filter has 1 or 2 dimensions and at least one tap, got {f.shape}")
     up, down, pad = _pair(up), _pair(down), _padding(padding)
     _output_size(x, f.shape[-1], f.shape[0], up, down, pad)
+    f = f.cpu() if x.device.type == "cpu" else f
     if not use_kernel(impl, x, cpu=True, cuda=True, takes="float32 tensors on the CPU"):
         return _upfirdn2d_ref(x, f, up, down, pad, flip_filter=flip_filter, gain=gain)
     fy = f if f.ndim == 1 else None
@@ -285,10 +286,10 @@ register(
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    x, y = (value, value) if isinstance(value, int) else value
-    if x < 1 or y < 1:
-        raise ValueError(f"a resampling factor is at least 1, got {value}")
-    return x, y
+    pair = [value, value] if isinstance(value, int) else list(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"a resampling factor is at least 1, one or [x, y], got {value}")
+    return pair[0], pair[1]
 
 
 def _padding(value: int | Sequence[int]) -> tuple[int, int, int, int]:

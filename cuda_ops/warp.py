@@ -94,7 +94,8 @@ def _run(
     math = torch.float64 if x.dtype == torch.float64 else torch.float32
     chunks, fine, wide = -(-c // 4), 2 * size + 2 * REACH, size + 2 * REACH
     area = 4 * chunks * fine * fine
-    group = max(1, min(n, _WORKSPACE // (area * math.itemsize), 65535))
+    group = _WORKSPACE // (area * math.itemsize) if source is not None else n
+    group = max(1, min(n, group, 65535))
     buffers = [area] if name == "warp" else [area, 4 * chunks * wide * wide]
     space = [x.new_empty(group * b if source is not None else 0, dtype=math) for b in buffers]
     space = [s if source is not None else None for s in space]

@@ -92,7 +92,9 @@ struct Curve {
       smooth(f);
     } else {
       const M low = slope;
-      f([low](M v) { return Jet<M>{v > 0 ? v : low * v, v > 0 ? M(1) : low, M(0)}; });
+      f([low](M v) {  // relu of -infinity is 0
+        return Jet<M>{v > 0 ? v : low == 0 && v < 0 ? M(0) : low * v, v > 0 ? M(1) : low, M(0)};
+      });
     }
   }
   __device__ __forceinline__ M clamped(M v) const {  // lets NaN through; two selects, no branch

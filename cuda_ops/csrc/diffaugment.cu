@@ -8,9 +8,11 @@ int run(const T* x, const void* factors, const int* shifts, const float* holes, 
   using M = math_t<T>;
   const unsigned images = unsigned(n < 65535 ? n : 65535);
   M* parts = static_cast<M*>(sums);
-  if (factors)
+  if (factors) {
     LAUNCH((part_sums<T, ADJOINT>), dim3(s.parts, images), dim3(THREADS), 0, stream, x, shifts,
            holes, parts, n, s);
+    LAUNCH((add_parts<M>), dim3(images), dim3(32), 0, stream, parts, n, s.parts);
+  }
   const unsigned groups = unsigned(ceil_div(int64_t(s.height) * s.width, THREADS));
   LAUNCH((augment<T, ADJOINT>), dim3(groups, images), dim3(THREADS), 0, stream, x,
          static_cast<const M*>(factors), shifts, holes, static_cast<const M*>(parts), y, n, s);

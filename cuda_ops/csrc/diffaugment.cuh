@@ -72,6 +72,17 @@ part_sums(const T* x, const int* shifts, const float* holes, math_t<T>* sums, in
   }
 }
 
+// Adds up each image's partial sums, in one order, into the first. One warp an image.
+template <class M>
+__global__ void add_parts(M* sums, int64_t images, int parts) {
+  for (int64_t n = blockIdx.x; n < images; n += gridDim.x) {
+    M sum = 0;
+    for (int part = int(threadIdx.x); part < parts; part += 32) sum += sums[n * parts + part];
+    for (int lanes = 16; lanes; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
+    if (threadIdx.x == 0) sums[n * parts] = sum;
+  }
+}
+
 // Grid: groups of pixels, images. factors [n, 3] (b, s, c) in the type of the arithmetic, or null.
 template <class T, bool ADJOINT>
 __global__ void __launch_bounds__(THREADS)
@@ -97,9 +108,8 @@ augment(const T* x, const math_t<T>* factors, const int* shifts, const float* ho
         to[c * s.ys[1]] = shown ? from[c * s.xs[1]] : narrow<T>(M(0));
       continue;
     }
-    M mean = 0, grey = 0;
-    for (int part = 0; part < s.parts; part++) mean += sums[n * s.parts + part];
-    mean /= M(pixels * s.channels);
+    M grey = 0;
+    const M mean = sums[n * s.parts] / M(pixels * s.channels);
     if (shown)
       for (int c = 0; c < s.channels; c++) grey += widen(from[c * s.xs[1]]);
     grey /= s.channels;

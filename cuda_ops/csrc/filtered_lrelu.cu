@@ -7,6 +7,14 @@ using namespace fir;
 
 namespace {
 
+// The shared memory that a block of the current device may ask for.
+int most_shared() {
+  int device = 0, bytes = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes;
+}
+
 template <class T, int U, int D>
 int launch_pass(const T* x, const void* b, void* bits, T* y, const Filter<math_t<T>>& f,
                 const Pass& s, int64_t planes, int64_t bytes, double gain2, double slope,
@@ -14,10 +22,10 @@ int launch_pass(const T* x, const void* b, void* bits, T* y, const Filter<math_t
   using M = math_t<T>;
   const int64_t blocks = planes * ceil_div(s.oh, s.tile) * ceil_div(s.ow, s.tile);
   if (blocks > 0x7fffffff) return cudaErrorInvalidValue;
-  if (bytes > 48 * 1024) {
+  if (bytes > 48 * 1024) {  // always to the most: another thread may be launching it too
     const auto attribute = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    const auto error = cudaFuncSetAttribute(filtered_lrelu<T, U, D>, attribute, int(bytes));
-    if (error != cudaSuccess) return error;
+    const auto error = cudaFuncSetAttribute(filtered_lrelu<T, U, D>, attribute, most_shared());
+    if (error != cudaSuccess) return cudaGetLastError(), error;  // not left for the next launch
   }
   LAUNCH((filtered_lrelu<T, U, D>), dim3(unsigned(blocks)), dim3(LRELU_THREADS), size_t(bytes),
          stream, x, static_cast<const M*>(b), static_cast<unsigned char*>(bits), y, f, s, M(gain2),

@@ -21,7 +21,10 @@ struct Tail {
     if (bias) y += load(bias + c);
     return y;
   }
-  vec activate(vec v) const { return choose(v, v * gain, v * (slope * gain)); }
+  vec activate(vec v) const {  // relu of -infinity is 0, of NaN NaN
+    const vec below = v * (slope * gain);
+    return choose(v, v * gain, slope == 0 ? choose(-v, vec{}, below) : below);
+  }
   vec operator()(vec y, int64_t n, int64_t p, int64_t c) const {
     return activate(linear(y, n, p, c));
   }

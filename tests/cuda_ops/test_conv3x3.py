@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops.compile import cpu_kernels
+from cuda_ops.conv2d import conv2d, conv_transpose2d
 from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 
@@ -272,3 +273,39 @@ def test_refuses(options: dict, message: str) -> None:
     given = dict(w=torch.zeros(4, 3, 3, 3)) | options
     with pytest.raises(ValueError, match=message):
         conv3x3(torch.zeros(1, 3, 8, 8), **given)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("zero", "bias"), [(True, 0.0), (False, 0.0), (False, 1e3), (False, 1e5)])
+def test_gradient_of_a_scale_that_hides_the_convolution(zero: bool, bias: float) -> None:
+    """From the output the convolution cannot be had again: it is computed once more."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((4, 16, 16, 16), (16, 16, 3, 3), (4, 16))
+    x, w, scale = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+    scale = scale.abs() + 0.5
+    if zero:
+        scale[0, 3] = 0
+    found = {}
+    for dtype, impl in ((torch.float32, "cpu"), (torch.float32, "ref"), (torch.float64, "ref")):
+        s = scale.to(dtype).requires_grad_()
+        b = torch.full((16,), bias, dtype=dtype)
+        y = conv3x3(x.to(dtype), w.to(dtype), scale=s, b=b, slope=0.2, gain=1.4, impl=impl)
+        (found[dtype, impl],) = torch.autograd.grad(y.sum(), s)
+    truth = found[torch.float64, "ref"]
+    fast, plain = (
+        float((found[torch.float32, impl].double() - truth).norm() / truth.norm())
+        for impl in ("cpu", "ref")
+    )
+    assert fast <= 2 * plain + 8 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("function", [conv2d, conv_transpose2d])
+def test_convolutions_follow_autocast(function) -> None:
+    x, w = torch.randn(2, 4, 6, 6), torch.randn(4, 4, 3, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        for x_dtype in (torch.float32, torch.bfloat16):
+            out = function(x.to(x_dtype), w.float())
+            assert out.dtype == torch.bfloat16
+            torch.testing.assert_close(out, function(x.to(x_dtype), w.float(), impl="ref"))
+    with pytest.raises(ValueError, match="four dimensions"):
+        function(x[0], w)

@@ -12,6 +12,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from cuda_ops import _pointwise, check
 from cuda_ops.bias_act import bias_act
 from cuda_ops.compile import cpu_kernels
+from cuda_ops.conv3x3 import conv3x3
+from cuda_ops.filtered_lrelu import filtered_lrelu
 from cuda_ops.scale_act import scale_act
 
 F64 = torch.float64
@@ -251,3 +253,55 @@ def test_how_tensors_are_cut() -> None:
     assert _cut(last, scale=True) == (4, 16, 24, 8, 4)
     assert _cut(last, noise=4) == (1, 256, 6, 1, 8)  # a row has one noise: it stays apart
     assert _cut(y.flatten()[1:65].reshape(1, 1, 8, 8))[3] == 1  # not at a multiple of 16 bytes
+
+
+_Y = (4, 16, 8, 8)
+_WRONG = [
+    ("scale", (1, 16)),
+    ("scale", (4, 1)),
+    ("scale", (16,)),
+    ("noise", (1, 1, 1, 1)),
+    ("noise", (8, 8)),
+    ("noise", (2, 1, 8, 8)),
+    ("noise", (4, 1, 4, 4)),
+    ("noise", (4, 16, 8, 8)),
+    ("b", (1,)),
+    ("b", (8,)),
+]
+
+
+@pytest.mark.parametrize("impl", [None, "ref"])
+@pytest.mark.parametrize(("name", "shape"), _WRONG)
+def test_operands_of_another_shape_are_refused(
+    name: str, shape: tuple[int, ...], impl: str | None
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} has shape"):
+        scale_act(torch.randn(_Y), **{name: torch.ones(shape)}, impl=impl)
+    w = torch.randn(16, 16, 3, 3)
+    with pytest.raises(ValueError, match=f"{name} has shape"):
+        conv3x3(torch.randn(_Y), w, **{name: torch.ones(shape)}, impl=impl)
+
+
+def test_other_arguments_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="styles has shape"):
+        conv3x3(torch.randn(_Y), torch.randn(16, 16, 3, 3), styles=torch.ones(1, 16))
+    with pytest.raises(ValueError, match="N, C, H, W"):
+        scale_act(torch.randn(4, 16, 8))
+    for function in (scale_act, bias_act, filtered_lrelu):
+        with pytest.raises(ValueError, match="clamp=-1"):
+            function(torch.randn(_Y), clamp=-1)
+
+
+@pytest.mark.parametrize("act", ["linear", "relu", "lrelu"])
+@pytest.mark.parametrize("emulate", [False, True])
+def test_infinities_and_nan(act: str, emulate: bool, request: pytest.FixtureRequest) -> None:
+    if emulate:
+        request.getfixturevalue("emulated")
+    x = torch.tensor([float("-inf"), -1.0, 0.0, 1.0, float("inf"), float("nan")])
+    x = x.repeat(16).reshape(1, 16, 2, 3).contiguous(memory_format=torch.channels_last)
+    for clamp in (None, 1.0):
+        expected = bias_act(x, act=act, clamp=clamp, impl="ref")
+        assert torch.equal(bias_act(x, act=act, clamp=clamp).isnan(), expected.isnan())
+        torch.testing.assert_close(
+            bias_act(x, act=act, clamp=clamp), expected, equal_nan=True, rtol=1e-6, atol=0
+        )
