@@ -43,9 +43,10 @@ def use_kernel(
     given = [t for t in tensors if t is not None]
     kind = _kind(given)
     if kind in ("cuda", "emulated"):
-        able = cuda and all(t.dtype in DTYPES for t in given) and _there(kind)
+        able = cuda and all(t.dtype in DTYPES for t in given)
+        able = able and _there(kind, given[0].get_device())
     else:
-        able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu")
+        able = kind == "cpu" and all(t.dtype == torch.float32 for t in given) and _there("cpu", -1)
         able = able and (cpu if isinstance(cpu, bool) else cpu(_lanes()))
     asked = {"emulated": "cuda"}.get(kind, kind)
     if impl is not None and not (able and impl == asked):
@@ -65,8 +66,12 @@ def _kind(tensors: list[Tensor]) -> str:
 
 
 @torch.compiler.assume_constant_result
-def _there(kind: str) -> bool:
+def _there(kind: str, index: int) -> bool:
+    """Say whether there are kernels; on GPU `index` they are tried when first asked for."""
     kernels = {"cpu": cpu_kernels, "cuda": cuda_kernels, "emulated": emulated_kernels}[kind]
+    if kind == "cuda" and not cuda_kernels.cache_info().currsize:
+        with torch.cuda.device(index):
+            return kernels() is not None
     return kernels() is not None
 
 
