@@ -56,11 +56,20 @@ class _Recipe(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Return where built kernels are kept: `$STYLEGAN_TL_KERNELS` or the user's cache folder."""
-    chosen = os.environ.get("STYLEGAN_TL_KERNELS")
-    chosen = None if chosen in ("off", "emulate") else chosen
-    if chosen:
+    """Return where built kernels are kept.
+
+    The folder that `$STYLEGAN_TL_KERNELS` names, `kernels` in `$STYLEGAN_TL_CACHE`, or the user's
+    cache folder. Raises CompileError for a word that is neither a switch nor a path.
+    """
+    chosen, shared = _switch(), os.environ.get("STYLEGAN_TL_CACHE")
+    if chosen not in ("", "off", "emulate"):
+        if Path(chosen).name == chosen:  # a slip like OF must not become a folder
+            raise CompileError(
+                f"STYLEGAN_TL_KERNELS={chosen}: use off, emulate or the path of a folder, ./{chosen}"
+            )
         return Path(chosen).expanduser().absolute()
+    if shared:
+        return Path(shared).expanduser().absolute() / "kernels"
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a user without a home: no folder can be made there, see store.keep
@@ -74,7 +83,7 @@ def cpu_kernels() -> ctypes.CDLL | None:
 
     `STYLEGAN_TL_KERNELS=off` asks for None without a warning.
     """
-    if _off():
+    if switched_off():
         return None
     kernels = _or_none("cpu", "CPU kernels are not available, training is about half as fast")
     for name in ("winograd_conv_scratch", "winograd_grad_scratch"):
@@ -89,7 +98,7 @@ def cuda_kernels() -> ctypes.CDLL | None:
 
     None without a warning where torch has no NVIDIA GPU, and with `STYLEGAN_TL_KERNELS=off`.
     """
-    if _off() or not _gpus():
+    if switched_off() or not _gpus():
         return None
     without = "CUDA kernels are not available, the slower reference operations take over"
     return _with_errors(_or_none("cuda", without, _probe))
@@ -101,14 +110,14 @@ def emulated_kernels() -> ctypes.CDLL | None:
 
     None, after one warning, if impossible; None without one with `STYLEGAN_TL_KERNELS=off`.
     """
-    if _off():
+    if switched_off():
         return None
     return _with_errors(_or_none("emulated", "the CUDA kernels cannot be emulated"))
 
 
 def emulating() -> bool:
     """Say whether CPU tensors are served by the emulated CUDA kernels."""
-    return os.environ.get("STYLEGAN_TL_KERNELS") == "emulate"
+    return _switch() == "emulate"
 
 
 def build(kind: str, architectures: Sequence[str] = ()) -> Built:
@@ -177,8 +186,14 @@ def _probe(kernels: ctypes.CDLL) -> None:
         )
 
 
-def _off() -> bool:
-    return os.environ.get("STYLEGAN_TL_KERNELS") == "off"
+def switchedswitched_off() -> bool:
+    return _switch() == "off"
+
+
+def _switch() -> str:
+    """Return `$STYLEGAN_TL_KERNELS`: off and emulate in small letters, or a folder as it is."""
+    said = os.environ.get("STYLEGAN_TL_KERNELS", "")
+    return said.lower() if said.lower() in ("off", "emulate") else said
 
 
 def _gpus() -> tuple[str, ...]:

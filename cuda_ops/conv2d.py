@@ -89,8 +89,7 @@ def _use_ours(impl: str | None, x: Tensor) -> bool:
     where = x.device.type
     if impl in ("cpu", "cuda") and impl != ("cuda" if emulating() and where == "cpu" else where):
         raise ValueError(f"impl={impl!r} takes tensors on that device, not on {x.device}")
-    off = os.environ.get("STYLEGAN_TL_KERNELS") == "off"
-    return impl != "ref" and not off and where in ("cpu", "cuda")
+    return impl != "ref" and not switched_off() and where in ("cpu", "cuda")
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

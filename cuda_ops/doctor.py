@@ -32,7 +32,7 @@ class _Finding(NamedTuple):
 
 def main() -> int:
     """Print the table and the verdict; returns the exit status."""
-    if os.environ.get("STYLEGAN_TL_KERNELS") == "off":
+    if compile.switched_off():
         print("kernels are switched off by STYLEGAN_TL_KERNELS=off: unset it to check and use them")
         return 0
     cures = []
@@ -101,7 +101,10 @@ def _tools() -> Iterator[_Finding]:
 
 
 def _cache() -> _Finding:
-    folder = compile.cache_dir()
+    try:
+        folder = compile.cache_dir()
+    except compile.CompileError as error:
+        return _Finding("cache", "none", str(error))
     if store.writable(folder):
         return _Finding("cache", f"{folder}, writable")
     cure = "name a writable folder for kernels in STYLEGAN_TL_KERNELS"

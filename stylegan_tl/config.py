@@ -79,6 +79,21 @@ def plain(cfg: Any) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
+def quote_paths(arguments: list[str]) -> list[str]:
+    """Command-line arguments with quotes around existing paths: Hydra trips over `=` in them.
+
+    >>> quote_paths(["checkpoint=.", "seed=3"])
+    ["checkpoint='.'", 'seed=3']
+    """
+    quoted = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        is_path = key.endswith(("checkpoint", "path")) and value and value[0] not in "'\"[{$"
+        exists = is_path and Path(value).expanduser().exists()
+        quoted.append(f"{key}='{value}'" if equals and exists else argument)
+    return quoted
+
+
 def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of the run that trains the source model: the source dataset, from scratch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +15,11 @@ def main() -> None:
     """Compose the configuration and measure."""
     import hydra
 
-    from stylegan_tl.config import conf_dir
+    from stylegan_tl.config import conf_dir, quote_paths
     from stylegan_tl.dataset_options import register
 
     register()
+    sys.argv[1:] = quote_paths(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")(_run)()
 
 

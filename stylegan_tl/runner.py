@@ -239,6 +239,10 @@ def _dry_run(config: dict[str, Any], target: Target, folder: Path) -> int:
     counts = [sum(p.numel() for p in net.parameters()) for net in (model.G, model.D)]
     say(f"would train {config['kimg']:g} kimg on {len(target.train)} images in {folder}")
     say(f"G has {counts[0]:,} parameters, D {counts[1]:,}")
+    record = freeze_of(config["freeze"]).apply(blank_model(config))
+    say(f"freeze {', '.join(f'{record[net]['share']:.1%} of {net}' for net in 'GD')}")
+    for line in additions(record):
+        say(line)
     if config["source"]["kind"] != "scratch" and not config["source"]["checkpoint"]:
         found = find_source(pretrain_config(config), cache_of(config))
         say(f"source model: {found or 'none yet, would be trained first'}")

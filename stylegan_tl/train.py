@@ -16,10 +16,11 @@ def main() -> None:
     """Compose the configuration and run it; heavy imports wait until there is work."""
     import hydra
 
-    from stylegan_tl.config import conf_dir
+    from stylegan_tl.config import conf_dir, quote_paths
     from stylegan_tl.dataset_options import register
 
     register()
+    sys.argv[1:] = quote_paths(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")(_run)()
 
 

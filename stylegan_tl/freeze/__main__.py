@@ -7,6 +7,7 @@ resolution, its parameters and whether it stays; then the shares, and what paper
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ def main() -> None:
     """Compose the configuration of `train` and print the table."""
     import hydra
 
-    from stylegan_tl.config import conf_dir
+    from stylegan_tl.config import conf_dir, quote_paths
     from stylegan_tl.dataset_options import register
 
     register()
+    sys.argv[1:] = quote_paths(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="freeze")(_run)()
 
 

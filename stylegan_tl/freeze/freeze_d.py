@@ -16,7 +16,7 @@ __all__ = ["freeze_d"]
 
 def freeze_d(blocks: int) -> Strategy:
     """Freezes the `blocks` image-side blocks of D; raises ValueError below one."""
-    if blocks < 1:
+    if not isinstance(blocks, int) or blocks < 1:
         raise ValueError(f"freeze.blocks={blocks}: use a whole number from 1, or freeze=none")
     return Strategy(
         freeze=(f"D.block@image:{blocks}",),
