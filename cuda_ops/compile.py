@@ -65,7 +65,7 @@ def cache_dir() -> Path:
     if chosen not in ("", "off", "emulate"):
         if Path(chosen).name == chosen:  # a slip like OF must not become a folder
             raise CompileError(
-                f"STYLEGAN_TL_KERNELS={chosen}: use off, emulate or the path of a folder, ./{chosen}"
+                f"STYLEGAN_TL_KERNELS={chosen}: use off, emulate or a folder's path, ./{chosen}"
             )
         return Path(chosen).expanduser().absolute()
     if shared:
@@ -113,6 +113,11 @@ def emulated_kernels() -> ctypes.CDLL | None:
     if switched_off():
         return None
     return _with_errors(_or_none("emulated", "the CUDA kernels cannot be emulated"))
+
+
+def switched_off() -> bool:
+    """Say whether `STYLEGAN_TL_KERNELS=off` forces the references everywhere."""
+    return _switch() == "off"
 
 
 def emulating() -> bool:
@@ -184,10 +189,6 @@ def _probe(kernels: ctypes.CDLL) -> None:
             f"the driver (CUDA {'.'.join(map(str, tools.driver_version() or '?'))}) refuses the "
             f"kernels: {reason}; update the driver, or name a toolkit of its version in CUDA_HOME"
         )
-
-
-def switchedswitched_off() -> bool:
-    return _switch() == "off"
 
 
 def _switch() -> str:

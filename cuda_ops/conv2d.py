@@ -11,7 +11,6 @@ package (`_native.register`), what `autograd.grad` does not ask for is not compu
 length compute no gradients of weights that they drop.
 """
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops._native import register
-from cuda_ops.compile import emulating
+from cuda_ops.compile import emulating, switched_off
 
 __all__ = ["conv2d", "conv_transpose2d"]
 

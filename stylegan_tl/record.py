@@ -104,7 +104,7 @@ def announce(
         say(f"         {line}")
     last = max((stage["until_kimg"] for stage in trial.freeze["schedule"]), default=0)
     if last >= config["kimg"]:
-        say(f"         the stages go on until {last:g} kimg, and this run ends at {config['kimg']:g}")
+        say(f"         the stages go on to {last:g} kimg, but this run ends at {config['kimg']:g}")
     say(f"folder   {folder}")
 
 

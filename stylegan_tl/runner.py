@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stylegan_tl.assembly import (
     Target,
+    blank_model,
     build,
     cache_of,
     check_strategy,
@@ -27,7 +28,7 @@ from stylegan_tl.assembly import (
 from stylegan_tl.callbacks import Interrupt, Ticker
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.module import ImageData
-from stylegan_tl.freeze.base import Freeze, freeze_of
+from stylegan_tl.freeze.base import Freeze, additions, freeze_of
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.record import (
     announce,
@@ -240,7 +241,8 @@ def _dry_run(config: dict[str, Any], target: Target, folder: Path) -> int:
     say(f"would train {config['kimg']:g} kimg on {len(target.train)} images in {folder}")
     say(f"G has {counts[0]:,} parameters, D {counts[1]:,}")
     record = freeze_of(config["freeze"]).apply(blank_model(config))
-    say(f"freeze {', '.join(f'{record[net]['share']:.1%} of {net}' for net in 'GD')}")
+    G, D = record["G"]["share"], record["D"]["share"]
+    say(f"freeze {record['strategy']}: {G:.1%} of G and {D:.1%} of D")
     for line in additions(record):
         say(line)
     if config["source"]["kind"] != "scratch" and not config["source"]["checkpoint"]:

@@ -210,12 +210,21 @@ def test_key_follows_what_the_library_depends_on(
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    monkeypatch.delenv("STYLEGAN_TL_KERNELS", raising=False)
+    for name in ("STYLEGAN_TL_KERNELS", "STYLEGAN_TL_CACHE"):
+        monkeypatch.delenv(name, raising=False)
     assert cache_dir() == Path("/x/stylegan_tl/kernels")
     monkeypatch.setenv("STYLEGAN_TL_KERNELS", "/y")
     assert cache_dir() == Path("/y")
-    monkeypatch.setenv("STYLEGAN_TL_KERNELS", "emulate")
-    assert cache_dir() == Path("/x/stylegan_tl/kernels")
+    for switch in ("emulate", "OFF"):
+        monkeypatch.setenv("STYLEGAN_TL_KERNELS", switch)
+        assert cache_dir() == Path("/x/stylegan_tl/kernels")
+    monkeypatch.setenv("STYLEGAN_TL_CACHE", "/z")
+    assert cache_dir() == Path("/z/kernels")
+    monkeypatch.setenv("STYLEGAN_TL_KERNELS", "./here")
+    assert cache_dir() == Path.cwd() / "here"
+    monkeypatch.setenv("STYLEGAN_TL_KERNELS", "offf")
+    with pytest.raises(CompileError, match="use off, emulate or"):
+        cache_dir()
 
 
 # -- the dead, the damaged and the full -----------------------------------------------------------
