@@ -240,7 +240,8 @@ def _dry_run(config: dict[str, Any], target: Target, folder: Path) -> int:
     counts = [sum(p.numel() for p in net.parameters()) for net in (model.G, model.D)]
     say(f"would train {config['kimg']:g} kimg on {len(target.train)} images in {folder}")
     say(f"G has {counts[0]:,} parameters, D {counts[1]:,}")
-    record = freeze_of(config["freeze"]).apply(blank_model(config))
+    freeze = freeze_of(config["freeze"])
+    record = freeze.apply(blank_model(config, freeze.strategy))
     G, D = record["G"]["share"], record["D"]["share"]
     say(f"freeze {record['strategy']}: {G:.1%} of G and {D:.1%} of D")
     for line in additions(record):
