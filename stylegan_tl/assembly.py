@@ -87,6 +87,8 @@ def blank_model(config: dict[str, Any], strategy: Strategy) -> AdversarialModel:
 
 def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
     """Fail on a strategy that does not fit the model before any source model is trained."""
+    if freeze.strategy.objective and config["augment"].get("_target_"):
+        raise ValueError("freeze: this strategy has no D to augment images for; use augment=none")
     freeze.select(blank_model(config, freeze.strategy))
 
 

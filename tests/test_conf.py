@@ -48,6 +48,7 @@ def test_every_option_composes(compose, group: str) -> None:
             else []
         )
         needs += ["freeze.freeze=[G.mapping]"] if option == "selectors" else []
+        needs += ["num_images=10"] if option == "bsa" else []
         config = compose([f"{group}={option}", *needs])
         if group == "freeze":
             freeze_of(config[group])

@@ -18,8 +18,9 @@ class ImageData(pl.LightningDataModule):
     """Feeds `dataset[indices]` for ever, beginning at the module's `nimg`.
 
     `batch_size` counts the images of one device; W devices read W × batch_size per step, each its
-    own part. A batch is `image` uint8 [B, 3, R, R], `label` float32 [B, label_dim] and `flip`
-    bool [B]; `to_float` turns it into floats on the device.
+    own part. A batch is `image` uint8 [B, 3, R, R], `label` float32 [B, label_dim], `flip` bool
+    [B], and `index` int64 [B]: the place among `indices`, and for a mirror image len(indices)
+    more. `to_float` turns the images into floats on the device.
     """
 
     def __init__(
@@ -51,16 +52,19 @@ class ImageData(pl.LightningDataModule):
         self, batch: dict[str, torch.Tensor], dataloader_idx: int
     ) -> dict[str, torch.Tensor]:
         """Mirror and convert on the device: `image` becomes float32 [B, 3, R, R] in [-1, 1]."""
-        return {"image": to_float(batch["image"], batch["flip"]), "label": batch["label"]}
+        image = to_float(batch["image"], batch["flip"])
+        return {"image": image, "label": batch["label"], "index": batch["index"]}
 
     def batch(self, start: int) -> dict[str, torch.Tensor]:
         """The batch whose first image is at position `start`."""
-        chosen = self.indices[self.order(start, self.batch_size)]
+        places = self.order(start, self.batch_size)
+        chosen = self.indices[places]
         flip = flips(self.seed, start, self.batch_size) & self.xflip
         return {
             "image": torch.from_numpy(self.dataset.images(chosen)),
             "label": torch.from_numpy(self.dataset.labels(chosen)),
             "flip": torch.from_numpy(flip),
+            "index": torch.from_numpy(places + flip * len(self.indices)),
         }
 
 

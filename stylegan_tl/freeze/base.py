@@ -70,6 +70,11 @@ class Freeze(pl.Callback):
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
+        if strategy.objective and (self.anchors or self.schedule.stages):
+            raise ValueError(
+                "freeze: a strategy without an adversarial game takes no freeze/anchor and no "
+                "freeze/schedule; leave them out"
+            )
         self._still: list[nn.Module] = []
         self._batch_norm: list[nn.Module] = []
         self._late: dict[str, int] = {}  # adapter -> the nimg from which it trains
@@ -80,10 +85,12 @@ class Freeze(pl.Callback):
         frozen = frozen_parts(parts, self.strategy)
         at_once = [adapt for adapt in self.strategy.adapt if not adapt.from_kimg]
         begun = {p.network for adapt in at_once for p in adapted(parts, adapt)}
-        for network in "GD":
+        for network in "G" if self.strategy.objective else "GD":
             left = {p.name for p in parts if p.network == network and _is_own_parameter(p)}
             if network not in begun and not left - {p.name for p in frozen}:
                 raise ValueError(f"freeze: nothing of {network} is left to train; freeze less")
+        if self.strategy.objective:
+            self.strategy.objective.check(model)
         for anchor in self.anchors:
             _check_anchored(anchor, self.strategy)
             anchor.check(model)
@@ -119,6 +126,8 @@ class Freeze(pl.Callback):
         }
         if self.policy.path_length is False and hasattr(model, "pl_weight"):
             model.pl_weight = 0.0
+        if self.strategy.objective and model.objective is None:
+            model.objective = self.strategy.objective(model)
         self._allowed |= {n for n, p in model.named_parameters() if p.requires_grad}
         self._find_still(model)
         return self.record(model)

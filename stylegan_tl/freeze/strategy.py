@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylegan_tl.freeze.adapt import Adapt
+    from stylegan_tl.freeze.bsa import Plan
     from stylegan_tl.freeze.fisher import FisherMask
 
 __all__ = ["ORIGINS", "Policy", "Strategy", "selectors"]
@@ -24,6 +25,7 @@ class Strategy:
     `adapt` puts small trainable changes beside tensors that it freezes; they always train.
     `mask` decides while training which filters stay.
     `network` is what the networks are built with besides the source's arguments (a miner).
+    `objective` plans what replaces the adversarial losses; D rests.
     """
 
     freeze: tuple[str, ...] = ()
@@ -33,6 +35,7 @@ class Strategy:
     adapt: tuple[Adapt, ...] = ()
     mask: FisherMask | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
+    objective: Plan | None = None
 
 
 @dataclass(frozen=True)

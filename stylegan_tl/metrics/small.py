@@ -49,10 +49,13 @@ class SmallNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Raw features [N, 216] of float images [N, 3, 64, 64] in [-1, 1]."""
+        return torch.cat([stage.mean((2, 3)) for stage in self.maps(x)], 1)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Feature maps at 32, 16 and 8 px, with 24, 64 and 128 channels, of the same images."""
         fine = self.stage32(x.contiguous(memory_format=torch.channels_last))
         middle = self.stage16(fine)
-        coarse = self.stage8(middle)
-        return torch.cat([stage.mean((2, 3)) for stage in (fine, middle, coarse)], 1)
+        return fine, middle, self.stage8(middle)
 
 
 class Conv(nn.Module):

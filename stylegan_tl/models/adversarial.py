@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from stylegan_tl import ema, losses
 
-__all__ = ["AdversarialModel", "Penalty", "Training", "bf16_pays", "to_uint8"]
+__all__ = ["AdversarialModel", "Objective", "Penalty", "Training", "bf16_pays", "to_uint8"]
 
 _STREAMS = {"G": 0, "D": 1, "path_length": 2, "augment_G": 3, "augment_D": 4, "augment_R1": 5}
-_STREAMS |= {"penalty_G": 6, "penalty_D": 7}
+_STREAMS |= {"penalty_G": 6, "penalty_D": 7, "objective": 8}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,24 @@ class Penalty(Protocol):
         """The loss of D at the images `real [N, 3, R, R]` of this micro-batch, not augmented."""
 
 
+class Objective(Protocol):
+    """Losses of G that replace the adversarial ones; D then rests. A module: it is in the state.
+
+    Losses are scalars by name, weighted already; they are added up and logged by their names.
+    """
+
+    lr_G: float
+
+    def groups(self) -> list[dict]:
+        """Its own parameters with their learning rates, for the optimizer of G."""
+
+    def of_images(self, model: AdversarialModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the images of this micro-batch: `image`, `label`, `index`."""
+
+    def of_weights(self, model: AdversarialModel, generator: torch.Generator) -> dict[str, Tensor]:
+        """What does not depend on the batch, once per iteration."""
+
+
 def bf16_pays(precision: str) -> bool:
     """Whether a network runs in bfloat16: 'bf16' and 'fp32' decide, 'auto' asks the processor.
 
@@ -78,7 +96,8 @@ class AdversarialModel(pl.LightningModule):
     """Alternating non-saturating training with lazy R1 and an EMA of G.
 
     A subclass builds the networks and says how G is called. Batches are
-    {"image": float32 [N, 3, R, R] in [-1, 1], "label": float32 [N, c_dim]}.
+    {"image": float32 [N, 3, R, R] in [-1, 1], "label": float32 [N, c_dim]}, and for an objective
+    "index": int64 [N], which of the training images each is.
     Random draws come from generators seeded by (seed, nimg, rank, stream), so a resumed run
     repeats them. `augment` is assigned after construction; it is part of the state.
     """
@@ -96,6 +115,7 @@ class AdversarialModel(pl.LightningModule):
         self.reinitialised: tuple[str, ...] = ()  # prefixes of what no source model gave
         self.augment: nn.Module | None = None
         self.penalties: Sequence[Penalty] = ()  # no modules: kept out of the state
+        self.objective: Objective | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.G, self.D = self.build(network)
@@ -152,8 +172,11 @@ class AdversarialModel(pl.LightningModule):
         """Adam with the lazy-regularisation correction; all parameters, frozen ones are skipped."""
         plan = self.training_plan
         D_interval = plan.r1_interval if plan.r1_gamma else 0
+        G, G_interval = self._groups("G", plan.lr_G), self.G_interval
+        if self.objective is not None:
+            G, G_interval = self._groups("G", self.objective.lr_G) + self.objective.groups(), 0
         return [
-            _adam(self._groups("G", plan.lr_G), plan.betas, self.G_interval),
+            _adam(G, plan.betas, G_interval),
             _adam(self._groups("D", plan.lr_D), plan.betas, D_interval),
         ]
 
@@ -163,6 +186,11 @@ class AdversarialModel(pl.LightningModule):
         opt_G, opt_D = self.optimizers()
         plan, iteration = self.training_plan, self.nimg // self.images_per_step
         stats: dict[str, Tensor] = {}
+        if self.objective is not None:
+            with self.toggled_optimizer(opt_G):
+                stats = self._step_objective(opt_G, batch)
+            self._advance()
+            return stats
         if _trains(self.G):
             with self.toggled_optimizer(opt_G):
                 stats |= self._step_G(opt_G, label)
@@ -206,6 +234,24 @@ class AdversarialModel(pl.LightningModule):
             self._penalise("G", z[part], label, part, extra, penalties)
         opt_G.step()
         return {"loss_G": total, **penalties}
+
+    def _step_objective(
+        self, opt_G: torch.optim.Optimizer, batch: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        opt_G.zero_grad(set_to_none=True)
+        count = len(batch["image"])
+        found = self.objective.of_weights(self, self.generator("objective"))
+        self.manual_backward(sum(found.values()))
+        stats = {name: loss.detach() for name, loss in found.items()}
+        for part in self._micro_batches(count):
+            some = {name: value[part] for name, value in batch.items()}
+            found = self.objective.of_images(self, some)
+            share = len(some["image"]) / count
+            self.manual_backward(sum(found.values()) * share)
+            for name, loss in found.items():
+                stats[name] = stats.get(name, 0) + loss.detach() * share
+        opt_G.step()
+        return {"loss_G": sum(stats.values()), **stats}
 
     def _step_D(
         self, opt_D: torch.optim.Optimizer, real: Tensor, label: Tensor

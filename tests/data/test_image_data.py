@@ -50,6 +50,16 @@ def test_without_xflip_nothing_is_mirrored(dataset) -> None:
     assert not torch.cat([b["flip"] for b in _take(_data(dataset, xflip=False), 20)]).any()
 
 
+def test_the_index_is_the_place_and_mirror_images_come_after_the_others(dataset) -> None:
+    batch = _data(dataset, batch_size=24).batch(4)
+    place = order(5, 7, 4, 24)
+    assert batch["flip"].any()
+    np.testing.assert_array_equal(batch["index"], np.where(batch["flip"], place + 7, place))
+    np.testing.assert_array_equal(batch["image"], dataset.images(INDICES[batch["index"] % 7]))
+    plain = _data(dataset, xflip=False).batch(0)["index"]
+    np.testing.assert_array_equal(plain, order(5, 7, 0, 3))
+
+
 def test_two_devices_read_what_one_would(dataset) -> None:
     whole = _take(_data(dataset, batch_size=6), 4)
     parts = []

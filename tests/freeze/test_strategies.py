@@ -65,6 +65,10 @@ STRATEGIES = {
         "stylegan2_small": r"G\.(?!.*\.conv\d\.affine\.)",
         "dcgan": r"G\.b\d+\.0\.",
     },
+    "bsa": {
+        "stylegan2_small": r"D\.|G\.(?!.*\.conv\d\.affine\.)|objective\.source",
+        "dcgan": r"D\.|G\.(?!b\d+\.1\.(weight|bias))|objective\.source",
+    },
     "adam": {"stylegan2_small": MASKED, "dcgan": MASKED},
     "rick": {"stylegan2_small": MASKED, "dcgan": MASKED},
     "l2_sp": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
@@ -82,6 +86,7 @@ STRATEGIES = {
 }
 MODELS = ("stylegan2_small", "dcgan")
 MORE = {
+    **{("bsa", m): "num_images=8" for m in MODELS},
     **{("adam", m): "freeze.probe_kimg=0.008 freeze.quantile=0.95" for m in MODELS},
     **{("rick", m): "freeze.every_kimg=0.004 freeze.quantile=0.95" for m in MODELS},
     ("minegan", "stylegan2_small"): "freeze.schedule.kimg=0.004",
@@ -97,9 +102,9 @@ CASES = [(s, m) for s, by_model in STRATEGIES.items() for m in by_model]
 class _Images(torch.utils.data.IterableDataset):
     def __iter__(self):
         generator = torch.Generator().manual_seed(0)
-        for _ in range(4):
+        for i in range(4):
             image = torch.rand(4, 3, 32, 32, generator=generator) * 2 - 1
-            yield {"image": image, "label": torch.zeros(4, 0)}
+            yield {"image": image, "label": torch.zeros(4, 0), "index": torch.arange(4) + 4 * i}
 
 
 def _fit(model: pl.LightningModule, freeze: pl.Callback) -> set[str]:
