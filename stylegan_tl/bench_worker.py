@@ -60,9 +60,11 @@ def alone(model: AdversarialModel, device: str, **adam: object) -> AdversarialMo
     @contextmanager
     def toggled(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         other = model.D if optimizer is raw[0] else model.G
+        held = [p for p in other.parameters() if p.requires_grad]
         other.requires_grad_(False)
         yield
-        other.requires_grad_(True)
+        for parameter in held:
+            parameter.requires_grad_(True)
 
     model.optimizers = lambda: raw
     model.manual_backward = lambda loss: loss.backward()

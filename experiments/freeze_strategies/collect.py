@@ -1,7 +1,7 @@
-"""`python experiments/freeze_strategies/tabulate.py [runs/freeze_strategies]`: table and figures.
+"""`python experiments/freeze_strategies/collect.py [runs/freeze_strategies]`: table and figures.
 
 Reads every finished trial and its checkpoint; writes table.csv, table.md, figure.png, and for each
-target grid_<target>.png, the same latents under every strategy.
+target grid_<target>.jpg, the same latents under every strategy.
 """
 
 from __future__ import annotations
@@ -81,7 +81,6 @@ def _row(name: str, strategy: str, trials: list, source: AdversarialModel) -> di
     row: dict[str, object] = {"pair": name, "strategy": strategy, "seeds": len(trials)}
     row |= {metric: f"{_final(trials, metric):.3g}" for metric in METRICS}
     row |= {f"trains of {net}": f"{1 - first.freeze[net]['share']:.1%}" for net in "GD"}
-    row["s/kimg"] = f"{mean(t.s_per_kimg for _, t in trials):.3g}"
     changes = [_changes(restore(folder)[0], source) for folder, _ in trials]
     return row | {f"change of {g}": f"{mean(c[g] for c in changes):.1%}" for g in changes[0]}
 
@@ -136,7 +135,8 @@ def _grid(name: str, cells: dict, source: AdversarialModel) -> None:
         axes.imshow(np.asarray(Image.fromarray(images.numpy())), aspect="auto")
         axes.set_axis_off()
         axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=8)
-    figure.savefig(HERE / f"grid_{name.rpartition('/')[2]}.png")
+    target = name.rpartition("/")[2]
+    figure.savefig(HERE / f"grid_{target}.jpg", pil_kwargs={"quality": 88})
 
 
 if __name__ == "__main__":
