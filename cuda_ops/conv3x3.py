@@ -348,7 +348,7 @@ def _hides_convolution(z: Tensor, scale: Tensor, noise: Tensor | None, b: Tensor
     large beside the first sample, leave little of it.
     """
     sizes = scale.abs()
-    if not bool(sizes.min() > 1e-2 * sizes.max()):
+    if not bool(sizes.min() > 0.1 * sizes.max()):
         return True
     added = sum(float(t.abs().max()) for t in (noise, b) if t is not None and t.numel())
     spread = (z[0].amax((1, 2)) - z[0].amin((1, 2))).mean() if z.numel() else torch.inf
