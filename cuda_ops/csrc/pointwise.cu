@@ -1,6 +1,4 @@
 // Launches of the passes in pointwise.cuh.
-#include <type_traits>
-
 #include "pointwise.cuh"
 
 extern "C" int pointwise(const void* y, const void* scale, const void* noise, const void* bias,
@@ -9,17 +7,12 @@ extern "C" int pointwise(const void* y, const void* scale, const void* noise, co
                          int64_t lanes, int64_t steps, int64_t kind, double slope, double gain,
                          double limit, int dtype, void* stream) {
   const Cut cut{samples, rows, columns, channels, noise_stride, pixels, vector, lanes, steps};
-  return choose_kernel(dtype, vector, pixels, kind, [&](auto type, auto width, auto px, auto sm) {
-    using T = decltype(type);
-    using M = math_t<T>;
-    constexpr int V = decltype(width)::value;
-    const Tile tile = cut.tile(V);
-    const dim3 grid = cut.grid(tile);
-    if (!grid.x) return int(cudaErrorInvalidValue);
+  return choose_kernel(cut, dtype, kind, slope, gain, limit, [&](const auto& chosen) {
+    using K = std::decay_t<decltype(chosen)>;
+    using T = typename K::T;
+    using M = typename K::M;
     const Operands<M> in{(const M*)scale, (const M*)noise, (const M*)bias, noise_stride};
-    const Curve<M> curve{int(kind), M(slope), M(gain), M(limit)};
-    LAUNCH((value_kernel<T, V, decltype(px)::value, decltype(sm)::value>), grid, cut.block(), 0,
-           stream, (const T*)y, in, (T*)z, curve, tile);
-    return launched();
+    LAUNCH((value_kernel<T, K::V, K::PIXELS, K::SMOOTH>), chosen.grid, chosen.block, 0,
+           stream, (const T*)y, in, (T*)z, chosen.curve, chosen.tile);
   });
 }

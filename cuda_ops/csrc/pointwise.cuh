@@ -9,6 +9,8 @@
 // a second stage to add, so results do not depend on the order of blocks. Offsets are 64 bits
 // wide, made once per row and thread.
 #pragma once
+#include <type_traits>
+
 #include "activation.cuh"
 
 constexpr int THREADS = 256;  // as in scale_act.py
@@ -368,27 +370,6 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 // -- launching ------------------------------------------------------------------------------------
 
-// Calls f with the element type, the number of neighbouring elements, the layout and the kind of
-// the activation as constants.
-template <int V>
-struct Width {
-  static constexpr int value = V;
-};
-template <class F>
-inline int choose_kernel(int dtype, bool vector, bool pixels, bool smooth, F f) {
-  return dispatch(dtype, [&](auto type) {
-    constexpr int V = 16 / sizeof(type);
-    const auto layouts = [&](auto width) {
-      if (pixels)
-        return smooth ? f(type, width, std::true_type{}, std::true_type{})
-                      : f(type, width, std::true_type{}, std::false_type{});
-      return smooth ? f(type, width, std::false_type{}, std::true_type{})
-                    : f(type, width, std::false_type{}, std::false_type{});
-    };
-    return vector ? layouts(Width<V>{}) : layouts(Width<1>{});
-  });
-}
-
 // How the work is cut, as told by scale_act.py.
 struct Cut {
   int64_t samples, rows, columns, channels, noise_stride, pixels, vector, lanes, steps;
@@ -405,3 +386,47 @@ struct Cut {
   }
   dim3 block() const { return dim3(unsigned(lanes), unsigned(THREADS / lanes)); }
 };
+
+// The constants of a kernel, and what its launch takes beside its tensors.
+template <class E, int WIDTH, bool IN_PIXELS, bool IS_SMOOTH>
+struct Chosen {
+  using T = E;
+  using M = math_t<E>;
+  static constexpr int V = WIDTH;
+  static constexpr bool PIXELS = IN_PIXELS, SMOOTH = IS_SMOOTH;
+  Tile tile;
+  dim3 grid, block;
+  Curve<M> curve;
+};
+
+// Calls f with the value as a constant.
+template <class F>
+int with_constant(bool value, F f) {
+  return value ? f(std::true_type{}) : f(std::false_type{});
+}
+
+// Calls f with what is Chosen for an element type, a cut and an activation; returns the error.
+template <class F>
+int choose_kernel(const Cut& cut, int dtype, int64_t kind, double slope, double gain, double limit,
+                  F f) {
+  const auto launch = [&](auto type, auto vector, auto pixels, auto smooth) {
+    using T = decltype(type);
+    using M = math_t<T>;
+    constexpr int V = decltype(vector)::value ? 16 / sizeof(T) : 1;
+    const Tile tile = cut.tile(V);
+    const dim3 grid = cut.grid(tile);
+    if (!grid.x) return int(cudaErrorInvalidValue);
+    f(Chosen<T, V, decltype(pixels)::value, decltype(smooth)::value>{
+        tile, grid, cut.block(), {int(kind), M(slope), M(gain), M(limit)}});
+    return launched();
+  };
+  return dispatch(dtype, [&](auto type) {
+    return with_constant(cut.vector, [&](auto vector) {
+      return with_constant(cut.pixels, [&](auto pixels) {
+        return with_constant(kind, [&](auto smooth) {
+          return launch(type, vector, pixels, smooth);
+        });
+      });
+    });
+  });
+}

@@ -1,6 +1,4 @@
 // Launches of the gradient's gradient in pointwise.cuh.
-#include <type_traits>
-
 #include "pointwise.cuh"
 
 extern "C" int pointwise_second(const void* hy, const void* hs, const void* hn, const void* hb,
@@ -13,20 +11,15 @@ extern "C" int pointwise_second(const void* hy, const void* hs, const void* hn, 
                                 double slope, double gain, double limit, int dtype,
                                 void* stream) {
   const Cut cut{samples, rows, columns, channels, noise_stride, pixels, vector, lanes, steps};
-  return choose_kernel(dtype, vector, pixels, kind, [&](auto type, auto width, auto px, auto sm) {
-    using T = decltype(type);
-    using M = math_t<T>;
-    constexpr int V = decltype(width)::value;
-    const Tile tile = cut.tile(V);
-    const dim3 grid = cut.grid(tile);
-    if (!grid.x) return int(cudaErrorInvalidValue);
+  return choose_kernel(cut, dtype, kind, slope, gain, limit, [&](const auto& chosen) {
+    using K = std::decay_t<decltype(chosen)>;
+    using T = typename K::T;
+    using M = typename K::M;
     const Operands<M> in{(const M*)scale, (const M*)noise, (const M*)bias, noise_stride};
     const Operands<M> tangents{(const M*)hs, (const M*)hn, (const M*)hb, noise_stride};
     const Sums<M> sums{(M*)row_e, (M*)row_f, (M*)column_e, (M*)column_f};
-    const Curve<M> curve{int(kind), M(slope), M(gain), M(limit)};
-    LAUNCH((second_kernel<T, V, decltype(px)::value, decltype(sm)::value>), grid, cut.block(), 0,
+    LAUNCH((second_kernel<T, K::V, K::PIXELS, K::SMOOTH>), chosen.grid, chosen.block, 0,
            stream, (const T*)hy, (const T*)g, (const T*)y, in, tangents, (T*)dg, (T*)gy, sums,
-           curve, bool(from_output), tile);
-    return launched();
+           chosen.curve, bool(from_output), chosen.tile);
   });
 }
