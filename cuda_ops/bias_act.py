@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops.scale_act import SMOOTH, able, check_clamp
+from cuda_ops.scale_act import SMOOTH, able, limit_of
 
 __all__ = ["ACTIVATIONS", "Activation", "bias_act"]
 
@@ -61,14 +61,13 @@ def bias_act(
         raise ValueError(f"act={act!r} is unknown; allowed: {', '.join(ACTIVATIONS)}")
     if b is not None and tuple(b.shape) != (x.shape[dim],):
         raise ValueError(f"b has shape {tuple(b.shape)}; dim={dim} of x asks for ({x.shape[dim]},)")
-    check_clamp(clamp)
+    limit = limit_of(clamp)
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
     if impl == "ref" or not _able(impl, x, b, dim, act):
         return _bias_act_ref(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
     slope = _SLOPES[act](alpha) if act in _SLOPES else 0.0
     kind = 0 if act in _SLOPES else 1 + list(SMOOTH).index(act)
-    limit = -1.0 if clamp is None else float(clamp)
 
     def apply(x: Tensor) -> Tensor:
         return torch.ops.cuda_ops.scale_act(x, None, None, b, slope, gain, limit, kind)

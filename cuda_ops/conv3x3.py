@@ -21,7 +21,7 @@ from torch import Tensor
 from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops.compile import cpu_kernels
 from cuda_ops.conv2d import conv2d, conv_transpose2d
-from cuda_ops.scale_act import _scale_act_ref, check_clamp, check_tail, scale_act
+from cuda_ops.scale_act import _scale_act_ref, check_tail, limit_of, scale_act
 from cuda_ops.upfirdn2d import upfirdn2d
 
 __all__ = ["conv3x3"]
@@ -62,7 +62,7 @@ def conv3x3(
         raise ValueError(f"styles has shape {tuple(styles.shape)}; {tuple(x.shape[:2])} fits x")
     size = (x.shape[2] * up // down, x.shape[3] * up // down)
     check_tail((x.shape[0], w.shape[0], *size), scale, noise, b)
-    check_clamp(clamp)
+    limit_of(clamp)
     tail = dict(slope=slope, gain=gain, clamp=clamp)
     if impl == "ref":
         return _conv3x3_ref(x, w, f, up, down, styles, scale, noise, b, **tail)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cuda_ops._native import launch, register, use_kernel
 from cuda_ops.bias_act import bias_act
-from cuda_ops.scale_act import check_clamp
+from cuda_ops.scale_act import limit_of
 from cuda_ops.upfirdn2d import BY_VALUE, _padding, _taps, is_channels_last, upfirdn2d
 
 __all__ = ["filtered_lrelu"]
@@ -58,13 +58,12 @@ def filtered_lrelu(
     fu, fd = (given.new_ones(1) if f is None else f for f in (fu, fd))  # both on one device
     pad = _padding(padding)
     _check(x, fu, fd, b, up, down, pad)
-    check_clamp(clamp)
+    limit = limit_of(clamp)
     able = fu.ndim == fd.ndim == 1
     able = able and _fits(up, down, fu.shape[0], fd.shape[0], x.element_size())
     takes = "1-D filters of moderate length on CUDA tensors"
     if use_kernel(impl, x, b, cpu=False, cuda=able, takes=takes):
         keep = torch.is_grad_enabled() and (x.requires_grad or (b is not None and b.requires_grad))
-        limit = -1.0 if clamp is None else float(clamp)
         options = (up, down, pad, gain, slope, limit, flip_filter, keep)
         return torch.ops.cuda_ops.filtered_lrelu(x, fu, fd, b, *options)[0]
     options = dict(gain=gain, slope=slope, clamp=clamp, flip_filter=flip_filter, impl=impl)

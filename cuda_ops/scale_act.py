@@ -16,7 +16,7 @@ from cuda_ops._native import channels_last, pointer, register, use_kernel
 from cuda_ops._pointwise import Curve, Operands
 from cuda_ops.compile import cpu_kernels, emulating
 
-__all__ = ["SMOOTH", "able", "check_clamp", "check_tail", "scale_act"]
+__all__ = ["SMOOTH", "able", "check_tail", "limit_of", "scale_act"]
 
 SMOOTH = {
     "tanh": torch.tanh,
@@ -52,9 +52,8 @@ def scale_act(
     if y.ndim != 4:
         raise ValueError(f"y has shape {tuple(y.shape)}; scale_act takes [N, C, H, W]")
     check_tail(y.shape, scale, noise, b)
-    check_clamp(clamp)
+    limit = limit_of(clamp)
     if able(impl, y, scale, noise, b):
-        limit = -1.0 if clamp is None else float(clamp)
         return torch.ops.cuda_ops.scale_act(y, scale, noise, b, slope, gain, limit)
     return _scale_act_ref(y, scale, noise, b, slope=slope, gain=gain, clamp=clamp)
 
@@ -70,10 +69,13 @@ def check_tail(
             raise ValueError(f"{name} has shape {tuple(t.shape)}; {shapes[0]} is asked for")
 
 
-def check_clamp(clamp: float | None) -> None:
-    """Raise ValueError for a limit below zero."""
-    if clamp is not None and not clamp >= 0:
+def limit_of(clamp: float | None) -> float:
+    """Return the clamp as the operators take it, -1 for none; ValueError for one below zero."""
+    if clamp is None:
+        return -1.0
+    if not clamp >= 0:
         raise ValueError(f"clamp={clamp} is a limit on sizes: use a number from 0, or None")
+    return float(clamp)
 
 
 def able(impl: str | None, y: Tensor, *tail: Tensor | None, cpu: bool = True) -> bool:
