@@ -227,7 +227,7 @@ def test_wrong_files_are_refused(weights, tmp_path):
         load_extractor("inception", path=weights, sha256=_sha256(weights)[:4])
     with pytest.raises(ValueError, match="sha256 is required"):
         load_extractor("inception", path=weights)
-    with pytest.raises(ValueError, match="metrics.fetch inception"):
+    with pytest.raises(ValueError, match="stylegan_tl.weights fetch inception"):
         load_extractor("inception")
     with pytest.raises(ValueError, match="there are small, inception"):
         load_extractor("vgg")
