@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "resized", "to_255", "within"]
+__all__ = [
+    "IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "perceptual_rows", "resized", "to_255",
+    "within",
+]  # fmt: skip
 
 PERCEPTUAL_SIZE = 256  # perceptual distances are taken at no more than this (Karras et al. 2019)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,3 +41,19 @@ def within(images: Tensor, size: int = PERCEPTUAL_SIZE) -> Tensor:
     if factor == 1:
         return images
     return F.avg_pool2d(to_255(images), factor) / 127.5 - 1
+
+
+def perceptual_rows(maps: Iterable[Tensor], weights: Iterable[Tensor] | None = None) -> Tensor:
+    """Rows [N, E] of `maps` [N, C, H, W] whose squared distance is LPIPS.
+
+    Each position's features are scaled to unit length, channel c by √w_c (1 without `weights`,
+    which must not be negative); positions are averaged, layers summed (Zhang et al. 2018, eq. 1).
+    """
+    maps = list(maps)
+    rows = []
+    for x, w in zip(maps, weights or [None] * len(maps), strict=True):
+        x = x.float()
+        x = x * (x.square().sum(1, keepdim=True) + 1e-8).rsqrt()
+        x = x if w is None else x * w.sqrt().view(1, -1, 1, 1)
+        rows.append(x.flatten(1) / (x.shape[2] * x.shape[3]) ** 0.5)
+    return torch.cat(rows, 1)
