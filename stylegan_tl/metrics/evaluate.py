@@ -180,10 +180,12 @@ def _identity(
 ) -> dict[str, Any]:
     extractor = extractors[protocol.extractor] if protocol.extractor else None
     return {
+        "of": "model",
         "num_fakes": protocol.num_fakes,
         "split": protocol.split,
         "extractor": protocol.extractor,
         "extractor_digest": extractor.digest if extractor else None,
+        "precision": "fp32" if extractor else None,
         "resize": extractor.resize if extractor else None,
         "reference_hash": reference_hash(*reals[protocol.split]),
     }
