@@ -1,17 +1,13 @@
 """A metric's name is its protocol: `fid1k_train_small` = FID of 1 000 fakes against the
 training split, features of the small extractor.
-
-Two values may be compared only if their protocols agree: `comparable` refuses the rest.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["EXTRACTORS", "GRAMMAR", "SPLITS", "Protocol", "ProtocolMismatch", "comparable"]
+__all__ = ["EXTRACTORS", "GRAMMAR", "SPLITS", "Protocol"]
 
 SPLITS = ("train", "heldout")
 EXTRACTORS = ("small", "inception")
@@ -21,14 +17,6 @@ GRAMMAR = (
     "swd500_train"
 )
 _NAME = re.compile(r"(fid|kid|swd)([1-9]\d*)(k?)_([a-z]+)(?:_([a-z]+))?")
-_SAME_PROTOCOL = (
-    "metric", "num_fakes", "split", "extractor", "extractor_digest", "resize", "estimator",
-)
-_SAME_REFERENCE = ("num_reals", "reference_hash")
-
-
-class ProtocolMismatch(ValueError):
-    """Two values were measured differently and do not belong in one comparison."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +56,6 @@ class Protocol:
             raise _unknown(name, "fewer than 3 fakes have no spread")
         if str(self) != name:
             raise _unknown(name, f"write {self}, so that one protocol has one name")
-
-
-def comparable(a: Mapping[str, Any], b: Mapping[str, Any], *, reference: bool = True) -> None:
-    """Return if records `a` and `b` were measured alike, else raise ProtocolMismatch naming fields.
-
-    `reference=False` allows different reals (a table over several targets), never other protocols.
-    """
-    fields = _SAME_PROTOCOL + (_SAME_REFERENCE if reference else ())
-    different = [f"{f}: {a.get(f)!r} ≠ {b.get(f)!r}" for f in fields if a.get(f) != b.get(f)]
-    if different:
-        raise ProtocolMismatch(
-            "these values were measured differently and cannot be compared; " + "; ".join(different)
-        )
 
 
 def _unknown(name: str, reason: str) -> ValueError:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stylegan_tl.metrics.protocol import Protocol, ProtocolMismatch, comparable
+from stylegan_tl.metrics.protocol import Protocol
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,3 @@ def test_unknown_names_list_the_grammar(name, reason):
     with pytest.raises(ValueError, match=reason) as error:
         Protocol.parse(name)
     assert "<fakes>" in str(error.value)
-
-
-def test_rows_of_different_protocols_do_not_compare():
-    row = {"metric": "fid1k_train_small", "num_fakes": 1000, "split": "train", "value": 3.0}
-    row |= {"extractor": "small", "extractor_digest": "aa", "resize": "x", "num_reals": 9}
-    row |= {"reference_hash": "00"}
-    comparable(row, {**row, "value": 4.0, "seconds": 2})
-    with pytest.raises(ProtocolMismatch, match="extractor_digest: 'aa' ≠ 'bb'"):
-        comparable(row, {**row, "extractor_digest": "bb"})
-    with pytest.raises(ProtocolMismatch, match="num_reals.*reference_hash"):
-        comparable(row, {**row, "num_reals": 10, "reference_hash": "11"})
-    comparable(row, {**row, "num_reals": 10, "reference_hash": "11"}, reference=False)
