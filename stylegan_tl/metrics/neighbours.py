@@ -164,7 +164,7 @@ def _mean(rows: Tensor, size: int) -> Tensor:
 
 
 def _block_size(num_features: int, chunk_bytes: int) -> int:
-    """Largest n with 32 n² (products, masks, pairs) + 32 n F (four float64 blocks) ≤ chunk_bytes."""
+    """Largest n whose products and masks (32 n²) and four blocks (32 n F) fit in `chunk_bytes`."""
     found = (num_features**2 + chunk_bytes / 8) ** 0.5 - num_features
     return max(1, int(found / 2))
 

@@ -1,5 +1,7 @@
 """Neighbours and ball counts against scipy's pairwise distances in float64."""
 
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,15 @@ def test_chunks_change_nothing(chunk_bytes):
         torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0)
     sums = distance_sums(x)
     torch.testing.assert_close(distance_sums(x, **small), sums, rtol=1e-10, atol=0)
+
+
+def test_memory_stays_bounded():
+    x = _rows(12_000, f=4)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    nearest(x, x, 2, same=True, chunk_bytes=2**24)
+    ball_hits(x, x, torch.full((12_000,), 0.1), chunk_bytes=2**24)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
+    assert grown < 200 * 1024  # all products at once: 1.1 GiB
 
 
 def test_order_changes_nothing():
