@@ -6,6 +6,8 @@ and forgotten. Each image goes to one rank: what several ranks are given counts 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,7 +17,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from stylegan_tl.metrics.statistics import check_features
 
-__all__ = ["FeatureMetric", "TwoSidedMetric", "arranged"]
+__all__ = ["FeatureMetric", "TwoSidedMetric", "arranged", "scalars"]
 
 
 class TwoSidedMetric(Metric):
@@ -70,7 +72,7 @@ class FeatureMetric(TwoSidedMetric):
         return dim_zero_cat(found)
 
 
-def arranged(rows: Tensor, *, chunk: int = 1024) -> Tensor:
+def arranged(rows: Tensor) -> Tensor:
     """`rows` [N, …] sorted by a fixed random projection.
 
     The order depends on the rows alone and not on how they came (order, batches, ranks). So a
@@ -79,8 +81,13 @@ def arranged(rows: Tensor, *, chunk: int = 1024) -> Tensor:
     size = rows[0].numel()
     direction = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     direction = direction.to(rows.device)
-    keys = torch.cat([(part.flatten(1).double() * direction).sum(1) for part in rows.split(chunk)])
-    return rows[keys.argsort()]
+    parts = rows.flatten(1).split(max(1, 2**22 // size))  # 32 MiB each
+    return rows[torch.cat([(part.double() * direction).sum(1) for part in parts]).argsort()]
+
+
+def scalars(found: Mapping[str, float]) -> dict[str, Tensor]:
+    """A score's numbers as float64 tensors, as torchmetrics wants them."""
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
 
 def _gather(tensor: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["FeatureStatistics", "StatisticsAccumulator", "check_features"]
+__all__ = ["FeatureStatistics", "StatisticsAccumulator", "check_features", "draw"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,11 @@ class StatisticsAccumulator:
         rows = torch.cat(self._waiting)
         self._merged = self._merged.merge(FeatureStatistics.from_features(rows))
         self._waiting = []
+
+
+def draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of `rows` [N, …] without replacement, in random order, from a CPU generator."""
+    return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
 
 
 def _two_pass(features: Tensor) -> FeatureStatistics:
