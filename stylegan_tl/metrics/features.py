@@ -63,7 +63,7 @@ class Extractor:
     def logits(self, images: Tensor) -> Tensor:
         """Class scores float32 [N, C] of uint8 images; ValueError if the network has no classes."""
         if not hasattr(self._network, "logits"):
-            raise ValueError(f"extractor {self.name} has no classes: use inception")
+            raise ValueError(f"extractor {self.name} gives no logits: use inception")
         return self._run(self._network.logits, images)
 
     def embed(self, images: Tensor) -> Tensor:
