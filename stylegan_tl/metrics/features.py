@@ -216,7 +216,7 @@ def _weights(name: str, path: str | Path | None, sha256: str | None) -> tuple[Pa
     if path is not None:
         weights = _file(name, "path", path)
         return weights, verify_sha256(weights, sha256)
-    entry = catalogue.entry("vgg16" if name == "lpips" else name)
+    entry = catalogue.entry(name)
     weights = catalogue.default_folder() / entry.file
     if not weights.is_file():
         raise ValueError(catalogue.missing(f"extractor {name}: no path is given and", entry))
