@@ -57,8 +57,11 @@ def ball_hits(
 
     Returns the number of balls that hold each row of x [N], and of rows that each ball holds [M]. A
     distance equal to the radius is inside if `closed`; equal means within 1e-12 of its square.
+    ValueError for radii that are not M numbers ≥ 0.
     """
     check_features(x=x, y=y)
+    if radii.shape != (len(y),) or not bool((radii >= 0).all()):
+        raise ValueError(f"radii must be {len(y)} numbers ≥ 0, got {tuple(radii.shape)}")
     size = _block_size(x.shape[1], chunk_bytes)
     centre, squared = _mean(y, size), radii.double().square()
     per_x = torch.zeros(len(x), dtype=torch.int64, device=x.device)
