@@ -2,8 +2,8 @@
 
 FID's distance against torchmetrics' and scipy's general square roots on the same statistics, the
 statistics themselves, KID, precision and recall, density and coverage, SWD and the bundled
-extractor. `--features 512` for a quick look. `--neighbours 50000` measures nearest neighbours of as
-many rows a side alone, so that the peak memory is theirs.
+extractor. `--features 512` for a quick look. `--neighbours 50000` measures nearest neighbours among
+as many rows alone, so that the peak memory is theirs; `--queries 2048` looks for fewer rows' only.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-scipy", action="store_true", help="saves a minute or more")
-    parser.add_argument("--neighbours", type=int, help="only nearest neighbours of as many rows")
+    parser.add_argument("--neighbours", type=int, help="only nearest neighbours, among as many rows")
+    parser.add_argument("--queries", type=int, help="rows to find neighbours of; default: all")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.neighbours:
-        _neighbours(given.neighbours, given.features)
+        _neighbours(given.queries or given.neighbours, given.neighbours, given.features)
         return
     print(f"{given.count} images, {given.features} features, {given.threads} threads")
     x, y = (_features(given.count, given.features, seed) for seed in (0, 1))
@@ -48,14 +49,16 @@ def main() -> None:
     _rest(x, y)
 
 
-def _neighbours(count: int, num_features: int) -> None:
-    print(f"{count} rows a side, {num_features} features, {torch.get_num_threads()} threads")
-    x, y = (_features(count, num_features, seed) for seed in (0, 1))
+def _neighbours(queries: int, count: int, num_features: int) -> None:
+    print(f"{queries} × {count} rows of {num_features}, {torch.get_num_threads()} threads")
+    x, y = (_features(n, num_features, seed) for seed, n in enumerate((queries, count)))
     held = x.nbytes + y.nbytes
     print(f"    features {held / 2**30:.2f} GiB, peak memory so far {_peak():.2f} GiB")
     seconds, found = _timed("3 nearest neighbours", lambda: nearest(x, y, 3), 1)
-    print(f"    {2 * count**2 * num_features / seconds / 1e9:.0f} GFLOP/s, peak {_peak():.2f} GiB")
-    _timed("ball hits", lambda: ball_hits(x, y, found[0][:, -1]), 1)
+    rate = 2 * queries * count * num_features / seconds / 1e9
+    print(f"    {rate:.0f} GFLOP/s, peak memory {_peak():.2f} GiB")
+    radii = found[0][:, -1].mean().expand(count)
+    _timed("ball hits", lambda: ball_hits(x, y, radii), 1)
     print(f"    peak memory {_peak():.2f} GiB")
 
 
