@@ -101,10 +101,10 @@ def fid_infinity(
     sizes = np.linspace(min(SMALLEST_SET, n // 2), n, points).round().astype(int)
     values = []
     for size in sizes.tolist():
-        reals = real
+        fakes, reals = draw(fake, size, generator), real
         if isinstance(real, Tensor):
             reals = draw(real, round(size * len(real) / n), generator)
-        values.append(feature_distance(draw(fake, size, generator), reals))
+        values.append(feature_distance(fakes, reals))
     return _line(1 / sizes, np.array(values))
 
 
