@@ -211,8 +211,8 @@ def _metrics(config: dict[str, Any]) -> list[str]:
             problems.append(f"metric.names: {name} needs held_out above 0")
     if metric["best"] is not None and metric["best"] not in names:
         problems.append(f"metric.best={metric['best']} is not one of metric.names")
-    if not _is_int(metric["rounds"]) or metric["rounds"] < 0:
-        problems.append(f"metric.rounds={metric['rounds']}: use a whole number from 0")
+    if not _is_int(metric["rounds"]) or (metric["rounds"] != 0 and metric["rounds"] < 39):
+        problems.append(f"metric.rounds={metric['rounds']}: use 0, or a whole number from 39")
     if metric["precision"] not in ("fp32", "bf16"):
         problems.append(f"metric.precision={metric['precision']}: use fp32 or bf16")
     return problems

@@ -29,7 +29,7 @@ def table(records: list[dict[str, Any]]) -> str:
     lines = []
     for record in records:
         arrow = {"min": "↓", "max": "↑"}[record["better"]]
-        value = f"{record['value']:.6g}"
+        value = "–" if record["value"] is None else f"{record['value']:.6g}"
         if record.get("interval"):
             value += " [{:.4g}, {:.4g}]".format(*record["interval"])
         elif record.get("stderr") is not None:
@@ -132,9 +132,12 @@ def _with_run_settings(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     record = folder / "trial.json"
     run = Trial.load(record).config if record.is_file() else {}
-    if config["target"] is None and config["against"] is None and not run:
+    target, against = config.get("target"), config["against"]
+    if target is None and against is None and not run:
         raise ValueError(f"{folder} has no trial.json: name the reals by target= or against=")
-    filled = {role: config[role] or run.get(role) for role in ("target", "source")}
+    if target is not None and against is not None:
+        raise ValueError("the reals are named twice: leave out target= or against=")
+    filled = {role: config.get(role) or run.get(role) for role in ("target", "source")}
     for key, default in (("held_out", 0.1), ("num_images", None), ("seed", 0)):
         filled[key] = run.get(key, default) if config[key] is None else config[key]
     return {**config, **filled, "run": run}

@@ -172,7 +172,8 @@ def say_tick(row: dict[str, Any]) -> None:
         parts.append(f"s/kimg {row['s_per_kimg']:<6.1f} ETA {clock(row['eta_seconds'])}")
         losses = [f"{net} {row[key]:.3f}" for net in "GD" if (key := f"loss_{net}") in row]
         parts.append(" ".join(["loss", *losses]))
-    parts += [f"{r['metric']} {r['value']:.4g}" for r in row.get("evaluations", [])]
+    for r in row.get("evaluations", []):
+        parts.append(f"{r['metric']} {'–' if r['value'] is None else format(r['value'], '.4g')}")
     say("  ".join(parts))
     for flag in row.get("flags", []):
         say(f"WARNING  {flag['flag']} at tick {flag['tick']}: {flag['evidence']}")

@@ -54,7 +54,7 @@ def evaluate(
     parsed = expand(protocols)
     sizes = {split: len(indices) for split, (_, indices) in reals.items()}
     generator, source = fakes.G is not None, fakes.source is not None
-    check(parsed, sizes, count=fakes.count, generator=generator, source=source)
+    check(parsed, sizes, count=fakes.count, generator=generator, source=source, rounds=rounds)
     if not parsed:
         return []
     used = {p.extractor: extractors[p.extractor] for p in parsed if p.extractor}
@@ -82,16 +82,19 @@ def check(
     count: int | None = None,
     generator: bool = True,
     source: bool = True,
+    rounds: int = 0,
 ) -> None:
     """Raise ValueError, naming every problem, for protocols that cannot be measured.
 
     sizes: split → number of its images. count: of the images that are measured, None for endless.
     generator, source: whether there is a generator, and one of the source.
+    rounds: of half-sampling: both halves must be enough.
     """
+    parts = 2 if rounds else 1
     problems = [
         f"{protocol}: {problem}"
         for protocol in expand(protocols)
-        for problem in _problems(protocol, sizes, count, generator, source)
+        for problem in _problems(protocol, sizes, count, generator, source, parts)
     ]
     if problems:
         raise ValueError("the metrics cannot be measured:\n  " + "\n  ".join(problems))
@@ -137,8 +140,14 @@ def _identity(protocol: Protocol, bank: Bank) -> dict[str, Any]:
 
 
 def _problems(
-    protocol: Protocol, sizes: Mapping[str, int], count: int | None, generator: bool, source: bool
+    protocol: Protocol,
+    sizes: Mapping[str, int],
+    count: int | None,
+    generator: bool,
+    source: bool,
+    parts: int,
 ) -> Iterable[str]:
+    least = protocol.least_reals * parts
     for split in protocol.splits:
         if split not in sizes:
             yield f"no {split} images were given (there is {', '.join(sizes) or 'nothing'})"
@@ -147,10 +156,10 @@ def _problems(
                 f"the {split} split holds {sizes[split]} images, each the middle of a cluster: "
                 f"{protocol.num_fakes} fakes can fill at most {protocol.num_fakes // 2}"
             )
-        elif protocol.kind != "intra" and sizes[split] < protocol.least_reals:
+        elif protocol.kind != "intra" and sizes[split] < least:
             yield (
-                f"the {split} split holds {sizes[split]} images and at least "
-                f"{protocol.least_reals} are needed: use more images or another split"
+                f"the {split} split holds {sizes[split]} images and at least {least} are needed: "
+                "use more images or another split"
             )
     if count is not None and count < protocol.num_fakes:
         yield f"there are only {count} images to measure; write their number in the name"

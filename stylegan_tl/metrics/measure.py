@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,11 @@ class Bank:
 
 
 def measure(protocol: Protocol, bank: Bank) -> Found:
-    """Return what a record says of the value of `protocol`."""
-    return _MEASURES[protocol.kind](protocol, bank)
+    """Return what a record says of the value of `protocol`; a value that is not defined is None."""
+    found = _MEASURES[protocol.kind](protocol, bank)
+    if isfinite(found["value"]):
+        return found
+    return {**found, "value": None, "stderr": None, "interval": None}
 
 
 def _fid(protocol: Protocol, bank: Bank) -> Found:
@@ -324,12 +328,13 @@ def _residue(protocol: Protocol, bank: Bank) -> Found:
         return {"value": source_residue(*samples, generator=bank.generator())["value"]}
 
     found = source_residue(fake, source, target, generator=bank.generator())
+    defined = "note" not in found
     return {
         **_named(found, "value", "stderr", "note"),
         "num_reals": len(source) + len(target),
         "estimator": "logistic regression on the features, cross-validated",
         "detail": found,
-        **bank.interval(score, fake, source, target).get("value", {}),
+        **(bank.interval(score, fake, source, target).get("value", {}) if defined else {}),
     }
 
 

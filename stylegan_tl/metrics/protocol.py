@@ -132,7 +132,8 @@ class Protocol:
     @property
     def least_reals(self) -> int:
         """The fewest reals of a split that it can be computed from."""
-        return {"precision": 4, "recall": 4, "density": 6, "coverage": 6}.get(self.kind, 3)
+        least = {"precision": 4, "recall": 4, "density": 6, "coverage": 6, "fidinf": 30}
+        return least.get(self.kind, 3)
 
     def needs(self, what: str) -> bool:
         """Whether it is computed from `what`: features, logits, images, G or G_source."""

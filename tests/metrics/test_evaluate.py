@@ -90,7 +90,7 @@ def test_kid_leads_and_fid_carries_a_note_where_reals_are_few():
         fakes=fakes, reals=_reals(_Dataset()), extractors={"small": _extractor()},
     )  # fmt: skip
     assert [r["metric"][:3] for r in records] == ["kid", "fid", "swd"]
-    assert "read KID first" in records[1]["note"]
+    assert "30 reals and 20 fakes" in records[1]["note"]
     assert "note" not in records[0]
 
 
@@ -203,9 +203,10 @@ NAMES = [
 
 
 def _all(fakes, **options):
-    dataset = _Dataset(80)
-    reals = {"train": (dataset, np.arange(40)), "heldout": (dataset, np.arange(40, 80))}
-    reals["source"] = (_Dataset(40, seed=5), np.arange(40))
+    dataset, source = _Dataset(160), _Dataset(80, seed=5)
+    source.pixels //= 3  # a domain that can be told apart
+    reals = {"train": (dataset, np.arange(80)), "heldout": (dataset, np.arange(80, 160))}
+    reals["source"] = (source, np.arange(80))
     return evaluate(
         NAMES, fakes=fakes, reals=reals, extractors={"small": _extractor()}, **options
     )  # fmt: skip
@@ -220,12 +221,11 @@ def test_batch_size_changes_nothing():
 
 
 def test_intervals_hold_the_values_and_say_how_they_were_made():
-    records = _all(_fakes()[0], rounds=20)
+    records = _all(_fakes()[0], rounds=40)
     for record in records:
         low, high = record["interval"]
-        assert low <= record["value"] <= high or record["metric"].startswith("fidinf")
-        assert low < high
-    again = _all(_fakes()[0], rounds=20)
+        assert low <= record["value"] <= high
+    again = _all(_fakes()[0], rounds=40)
     assert [r["interval"] for r in records] == [r["interval"] for r in again]
 
 
