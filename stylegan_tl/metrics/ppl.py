@@ -50,10 +50,9 @@ def path_length(
 
     Both images of a pair have the same noise, drawn anew for every 32 pairs; images above 256 px
     are averaged down; G and embed run in float32 (no TF32, no bf16). The lowest and the highest 1 %
-    are left out. The value does not depend on `batch`, the number of pairs at once: with lpips at
-    256 px a pair takes about 0.2 GB. ValueError for
-    an unknown space or sampling, no w in this generator, count < 2 or distances that are not
-    finite.
+    are left out. The value does not depend on `batch`, the number of pairs at once (with lpips at
+    256 px a pair takes about 0.2 GB). ValueError for an unknown space or sampling, no w in this
+    generator, count < 2 or distances that are not finite.
     """
     _check(G, space, sampling, count, epsilon)
     draw = torch.Generator().manual_seed(seed)
