@@ -7,12 +7,10 @@ reals whose ball holds a fake.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
 
-from stylegan_tl.metrics.neighbours import CHUNK_BYTES, ball_hits, check_features, nearest
-from stylegan_tl.metrics.shell import FeatureMetric
+from stylegan_tl.metrics.neighbours import CHUNK_BYTES, ball_hits, check_sets, nearest
+from stylegan_tl.metrics.shell import FeatureMetric, scalars
 
 __all__ = ["DensityCoverage", "density_coverage"]
 
@@ -26,7 +24,7 @@ def density_coverage(
     `1 − (M−1)⋯(M−k) / ((M+N−1)⋯(M+N−k))`. Balls are open (<), as in the authors' code: a real with
     k copies of itself is never covered. Reals must be at least k + 1.
     """
-    check_features(fake=fake, real=real)
+    check_sets(fake=fake, real=real)
     if len(real) <= k:
         raise ValueError(f"k={k} needs at least {k + 1} real images, got {len(real)}")
     distances, _ = nearest(real, real, k, same=True, chunk_bytes=chunk_bytes)
@@ -42,11 +40,10 @@ def density_coverage(
 class DensityCoverage(FeatureMetric):
     """Density and coverage of all features seen, on all ranks."""
 
-    def __init__(self, k: int = 5) -> None:
-        super().__init__()
+    def __init__(self, k: int = 5, *, keep_reals: bool = False) -> None:
+        super().__init__(keep_reals=keep_reals)
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
         """Return {"density", "coverage"}, float64 scalars."""
-        found = density_coverage(dim_zero_cat(self.fakes), dim_zero_cat(self.reals), self.k)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+        return scalars(density_coverage(self.rows(real=False), self.rows(real=True), self.k))

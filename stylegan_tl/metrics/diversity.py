@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
 
-from stylegan_tl.metrics.neighbours import CHUNK_BYTES, check_features, distance_sums, nearest
-from stylegan_tl.metrics.shell import FeatureMetric
+from stylegan_tl.metrics.neighbours import CHUNK_BYTES, check_sets, distance_sums, nearest
+from stylegan_tl.metrics.shell import FeatureMetric, scalars
 
 __all__ = ["Diversity", "mean_distance", "neighbour_radius", "vendi_score"]
 
@@ -17,7 +16,7 @@ def neighbour_radius(x: Tensor, k: int = 5, *, chunk_bytes: int = CHUNK_BYTES) -
 
     The smaller, the denser the set; it falls as N grows, so compare it at equal N.
     """
-    check_features(x=x)
+    check_sets(x=x)
     if len(x) <= k:
         raise ValueError(f"k={k} needs at least {k + 1} images, got {len(x)}")
     return nearest(x, x, k, same=True, chunk_bytes=chunk_bytes)[0][:, -1].mean().item()
@@ -25,7 +24,7 @@ def neighbour_radius(x: Tensor, k: int = 5, *, chunk_bytes: int = CHUNK_BYTES) -
 
 def mean_distance(x: Tensor, *, chunk_bytes: int = CHUNK_BYTES) -> float:
     """Mean Euclidean distance of all pairs of different rows of x [N, F]; N ≥ 2."""
-    check_features(x=x)
+    check_sets(x=x)
     if len(x) < 2:
         raise ValueError(f"a mean distance needs at least 2 images, got {len(x)}")
     sums = distance_sums(x, chunk_bytes=chunk_bytes)
@@ -39,7 +38,7 @@ def vendi_score(x: Tensor) -> float:
     rows, N for orthogonal ones. K and the F × F matrix of the same non-zero eigenvalues give the
     same score; the smaller is used. ValueError for a row of zeros, which has no direction.
     """
-    check_features(x=x)
+    check_sets(x=x)
     empty = int((x == 0).all(1).sum())
     if empty:
         raise ValueError(f"{empty} of {len(x)} rows are all zeros: their cosine is undefined")
@@ -50,16 +49,16 @@ def vendi_score(x: Tensor) -> float:
 class Diversity(FeatureMetric):
     """The three measures of the fakes, and of the reals (`real_…`) if there are any."""
 
-    def __init__(self, k: int = 5) -> None:
-        super().__init__()
+    def __init__(self, k: int = 5, *, keep_reals: bool = False) -> None:
+        super().__init__(keep_reals=keep_reals)
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
         """Return "neighbour_radius", "mean_distance", "vendi", float64 scalars."""
-        found = self._measure("", dim_zero_cat(self.fakes))
+        found = self._measure("", self.rows(real=False))
         if len(self.reals):
-            found |= self._measure("real_", dim_zero_cat(self.reals))
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+            found |= self._measure("real_", self.rows(real=True))
+        return scalars(found)
 
     def _measure(self, prefix: str, x: Tensor) -> dict[str, float]:
         return {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from stylegan_tl.metrics.neighbours import CHUNK_BYTES, TIE, check_features, nearest
-from stylegan_tl.metrics.shell import FeatureMetric
+from stylegan_tl.metrics.neighbours import CHUNK_BYTES, TIE, check_sets, nearest
+from stylegan_tl.metrics.shell import FeatureMetric, scalars
 
 __all__ = ["NearerShare", "nearer_share", "nearest_training"]
 
@@ -36,7 +36,7 @@ def nearer_share(
 
     ValueError if a side has fewer than 2 images.
     """
-    check_features(fake=fake, train=train, held_out=held_out)
+    check_sets(fake=fake, train=train, held_out=held_out)
     count = min(len(train), len(held_out))
     if count < 2:
         raise ValueError(
@@ -74,8 +74,8 @@ class NearerShare(FeatureMetric):
 
     held_out: list[Tensor]
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
+    def __init__(self, *, seed: int = 0, keep_reals: bool = False) -> None:
+        super().__init__(keep_reals=keep_reals)
         self.seed = seed
         self.add_state("held_out", [], dist_reduce_fx="cat")
 
@@ -84,15 +84,21 @@ class NearerShare(FeatureMetric):
         if held_out and not real:
             raise ValueError("held_out=True goes with real=True: fakes are not held out")
         if held_out:
-            self.held_out.append(features)
+            self.held_out.append(features.detach())
         else:
             super().update(features, real=real)
 
+    def reset(self) -> None:
+        """Forget the fakes and, unless `keep_reals`, both kinds of reals."""
+        kept = self.held_out[:] if self.keep_reals else None
+        super().reset()
+        if kept is not None:
+            self.held_out = kept
+
     def compute(self) -> dict[str, Tensor]:
         """Return {"value", "stderr", "ratio", "count"}, float64 scalars."""
-        sets = [dim_zero_cat(rows) for rows in (self.fakes, self.reals, self.held_out)]
-        found = nearer_share(*sets, generator=torch.Generator().manual_seed(self.seed))
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+        sets = (self.rows(real=False), self.rows(real=True), dim_zero_cat(self.held_out))
+        return scalars(nearer_share(*sets, generator=torch.Generator().manual_seed(self.seed)))
 
 
 def _thin(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK_BYTES", "TIE", "ball_hits", "check_features", "distance_sums", "nearest"]
+__all__ = ["CHUNK_BYTES", "TIE", "ball_hits", "check_sets", "distance_sums", "nearest"]
 
 CHUNK_BYTES = 2**28
 TIE = 1e-12  # relative: squared distances nearer to each other than this are equal
@@ -32,7 +32,7 @@ def nearest(
     largest |x − mean|, and only if more than 8 others are that near too. ValueError if y has fewer
     than k neighbours.
     """
-    check_features(x=x, y=y)
+    check_sets(x=x, y=y)
     if same and x.shape != y.shape:
         raise ValueError(f"same=True, but x is {tuple(x.shape)} and y is {tuple(y.shape)}")
     if not 1 <= k <= len(y) - same:
@@ -59,7 +59,7 @@ def ball_hits(
     distance equal to the radius is inside if `closed`; equal means within 1e-12 of its square.
     ValueError for radii that are not M numbers ≥ 0.
     """
-    check_features(x=x, y=y)
+    check_sets(x=x, y=y)
     if radii.shape != (len(y),) or not bool((radii >= 0).all()):
         raise ValueError(f"radii must be {len(y)} numbers ≥ 0, got {tuple(radii.shape)}")
     size = _block_size(x.shape[1], chunk_bytes)
@@ -80,7 +80,7 @@ def distance_sums(x: Tensor, *, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
 
     Straight from the products: each distance is good to about 1e-6 of the largest |x − mean|.
     """
-    check_features(x=x)
+    check_sets(x=x)
     size = _block_size(x.shape[1], chunk_bytes)
     centre = _mean(x, size)
     sums = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -94,7 +94,7 @@ def distance_sums(x: Tensor, *, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
     return sums
 
 
-def check_features(**sets: Tensor) -> None:
+def check_sets(**sets: Tensor) -> None:
     """ValueError unless all sets are finite floats [N ≥ 1, F] with one F; it names the set."""
     widths = {name: tuple(rows.shape) for name, rows in sets.items()}
     for name, rows in sets.items():

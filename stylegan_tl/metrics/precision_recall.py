@@ -7,12 +7,10 @@ share of reals on the fakes'.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
 
-from stylegan_tl.metrics.neighbours import CHUNK_BYTES, ball_hits, check_features, nearest
-from stylegan_tl.metrics.shell import FeatureMetric
+from stylegan_tl.metrics.neighbours import CHUNK_BYTES, ball_hits, check_sets, nearest
+from stylegan_tl.metrics.shell import FeatureMetric, scalars
 
 __all__ = ["PrecisionRecall", "precision_recall"]
 
@@ -25,7 +23,7 @@ def precision_recall(
     Balls are closed (≤), as in NVIDIA's `pr50k3_full`, which takes 50 000 fakes, all reals, k = 3
     and rounds features to float16 first; here distances are float64. Each side needs k + 1 rows.
     """
-    check_features(fake=fake, real=real)
+    check_sets(fake=fake, real=real)
     for name, rows in (("fake", fake), ("real", real)):
         if len(rows) <= k:
             raise ValueError(f"k={k} needs at least {k + 1} {name} images, got {len(rows)}")
@@ -44,11 +42,10 @@ def _share_on_manifold(rows: Tensor, manifold: Tensor, k: int, chunk_bytes: int)
 class PrecisionRecall(FeatureMetric):
     """Precision and recall of all features seen, on all ranks."""
 
-    def __init__(self, k: int = 3) -> None:
-        super().__init__()
+    def __init__(self, k: int = 3, *, keep_reals: bool = False) -> None:
+        super().__init__(keep_reals=keep_reals)
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
         """Return {"precision", "recall"}, float64 scalars."""
-        found = precision_recall(dim_zero_cat(self.fakes), dim_zero_cat(self.reals), self.k)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+        return scalars(precision_recall(self.rows(real=False), self.rows(real=True), self.k))

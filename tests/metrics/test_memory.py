@@ -136,4 +136,16 @@ def test_shell_gives_what_the_function_gives():
     found = {name: value.item() for name, value in metric.compute().items()}
     assert found == _share(fake, train, held_out, seed=3)
     metric.reset()
-    assert len(metric.held_out) == 0
+    assert len(metric.held_out) == len(metric.reals) == 0
+
+
+def test_shell_can_keep_both_kinds_of_reals():
+    metric = NearerShare(keep_reals=True)
+    fake, train, held_out = _rows(40), _rows(30, seed=1), _rows(30, seed=2)
+    metric.update(train, real=True)
+    metric.update(held_out, real=True, held_out=True)
+    for rows in (train, fake):
+        metric.update(rows, real=False)
+        found = {name: value.item() for name, value in metric.compute().items()}
+        assert found == _share(rows, train, held_out)
+        metric.reset()

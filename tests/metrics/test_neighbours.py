@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from stylegan_tl.metrics.neighbours import ball_hits, check_features, distance_sums, nearest
+from stylegan_tl.metrics.neighbours import ball_hits, check_sets, distance_sums, nearest
 
 
 def _rows(n, f=12, seed=0, shift=0.0):
@@ -166,9 +166,9 @@ def test_bad_features_are_refused():
     with pytest.raises(ValueError, match=r"x is \(4, 12\) and y is \(3, 12\)"):
         nearest(x, x[:3], same=True)
     with pytest.raises(ValueError, match=r"fake: .* at least one row.*\(0, 12\)"):
-        check_features(fake=x[:0], real=x)
+        check_sets(fake=x[:0], real=x)
     with pytest.raises(ValueError, match="real: .*floats.*int64"):
-        check_features(fake=x, real=x.long())
+        check_sets(fake=x, real=x.long())
     for radii in (torch.ones(3), -torch.ones(4), torch.full((4,), float("nan"))):
         with pytest.raises(ValueError, match="radii must be 4 numbers"):
             ball_hits(x, x, radii)
