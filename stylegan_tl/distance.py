@@ -1,0 +1,41 @@
+"""`python -m stylegan_tl.distance source=… target=…`: what is known of a pair before training."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Compose the configuration and measure the pair."""
+    import hydra
+
+    from stylegan_tl.config import conf_dir, quote_paths
+    from stylegan_tl.dataset_options import register
+
+    register()
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="distance")(_run)()
+
+
+def _run(cfg: DictConfig) -> None:
+    from stylegan_tl.config import plain
+    from stylegan_tl.errors import user_errors
+
+    with user_errors():
+        from stylegan_tl.pair.measure import measure
+        from stylegan_tl.pair.records import table
+
+        config = plain(cfg)
+        records = measure(config)
+        if records:
+            print(table(config, records))
+
+
+if __name__ == "__main__":
+    main()
