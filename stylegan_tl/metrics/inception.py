@@ -1,20 +1,21 @@
 """The Inception network of 2015 that FID is defined on, in plain PyTorch (Szegedy et al. 2016).
 
 The state dict has the layout of the public port of the TensorFlow graph `inception-2015-12-05`
-(`Conv2d_1a_3x3.conv.weight`, `Mixed_5b.branch1x1.bn.bias`, …). That graph differs from later
-Inception v3 in its pools: averages ignore the padding, and the last block pools by maximum.
+(`Conv2d_1a_3x3.conv.weight`, `Mixed_5b.branch1x1.bn.bias`, …, `fc.weight`). That graph differs from
+later Inception v3 in its pools: averages ignore the padding, and the last block pools by maximum.
 Images are resized to 299 px as TensorFlow 1 did (bilinear, no half-pixel centres, no antialias),
 on 0–255 values, which then become (x − 128) / 128.
 """
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from stylegan_tl.metrics.states import load_exactly, read_state
 
 __all__ = ["Inception", "load_inception", "resize_tf1"]
 
@@ -23,6 +24,7 @@ class Inception(nn.Module):
     """uint8 [N, 3, R, R] → the 2048 features before the classifier ("pool3"), float32."""
 
     num_features = 2048
+    num_classes = 1008
     resize = "TF1 bilinear (no antialias, no half-pixel centres) to 299 px"
 
     def __init__(self) -> None:
@@ -43,10 +45,26 @@ class Inception(nn.Module):
         self.Mixed_7a = BlockD(768)
         self.Mixed_7b = BlockE(1280, _average)
         self.Mixed_7c = BlockE(2048, _maximum)
+        self.fc: nn.Linear | None = nn.Linear(self.num_features, self.num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [N, 2048] of uint8 images."""
         return self.features((resize_tf1(images.float(), 299) - 128) / 128)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Scores [N, 1008] of uint8 images without the classifier's bias.
+
+        Inception Score is defined on their softmax (Salimans et al. 2016). ValueError if the
+        weights came without a classifier.
+        """
+        if self.fc is None:
+            raise ValueError(
+                "these Inception weights hold the features only: Inception Score needs a file "
+                f"with fc.weight [{self.num_classes}, {self.num_features}]"
+            )
+        features = self(images)
+        with torch.autocast(features.device.type, enabled=False):
+            return features @ self.fc.weight.T
 
     def features(self, x: Tensor) -> Tensor:
         """Features [N, 2048] of float images [N, 3, H, W] in [-1, 1], of any size ≥ 75."""
@@ -54,7 +72,7 @@ class Inception(nn.Module):
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(x, 3, 2))))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
-        return self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).mean((2, 3))
+        return self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).float().mean((2, 3))
 
 
 class Conv(nn.Module):
@@ -209,40 +227,15 @@ def _resize_one(images: Tensor, size: int, dim: int) -> Tensor:
 def load_inception(path: str | Path) -> Inception:
     """Read the network from a state dict (`.pth`, or `.safetensors`); ValueError if it is another.
 
-    The classifier (`fc.*`) and BatchNorm's step counters are not part of the features.
+    A file without the classifier (`fc.weight`) gives features and no logits. Torchvision's
+    Inception v3 has the same names and is refused by its 1 000 classes and auxiliary head.
     """
-    state = _read(Path(path))
-    state = {k: v for k, v in state.items() if not k.startswith(("fc.", "AuxLogits."))}
+    state = read_state(path)
     network = Inception()
-    wanted = {k: v.shape for k, v in network.state_dict().items() if _is_weight(k)}
-    wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k]]
-    wrong += [k for k in state if _is_weight(k) and k not in wanted]
-    if wrong:
-        raise ValueError(
-            f"{path} is not the 2015 Inception state dict: {len(wrong)} tensors are missing, "
-            f"unknown or of another shape, e.g. {', '.join(wrong[:3])}"
-        )
-    network.load_state_dict(state, strict=False)
+    if "fc.weight" not in state:
+        network.fc = None
+    load_exactly(network, state, path, "the 2015 Inception state dict", optional=("fc.bias",))
     return network.eval()
-
-
-def _is_weight(key: str) -> bool:
-    return not key.endswith("num_batches_tracked")
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is not a plain state dict (a TorchScript or pickled network is not read "
-            f"here): {str(error).splitlines()[0]}"
-        ) from error
-    return dict(state)
 
 
 def _average(x: Tensor) -> Tensor:

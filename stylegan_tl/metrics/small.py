@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylegan_tl.metrics.pixels import perceptual_rows, resized, to_255
+from stylegan_tl.metrics.states import load_exactly, read_state
+
 __all__ = ["BUNDLED", "SIZE", "Conv", "SmallNetwork", "limit", "load_small"]
 
 BUNDLED = Path(__file__).with_name("small.safetensors")
@@ -42,20 +45,28 @@ class SmallNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of uint8 images."""
-        x = images.float()
-        if x.shape[-2:] != (SIZE, SIZE):
-            x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
-        return limit((self.features(x / 127.5 - 1) - self.mean) / self.scale)
+        return limit((self.features(self._prepared(images)) - self.mean) / self.scale)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Rows [N, 49152] of uint8 images, or float ones in [-1, 1]: LPIPS without learned weights.
+
+        Squared distances of rows grow with what is visibly different; their scale is their own.
+        """
+        return perceptual_rows(self.maps(self._prepared(images)))
 
     def features(self, x: Tensor) -> Tensor:
         """Raw features [N, 216] of float images [N, 3, 64, 64] in [-1, 1]."""
-        return torch.cat([stage.mean((2, 3)) for stage in self.maps(x)], 1)
+        return torch.cat([stage.float().mean((2, 3)) for stage in self.maps(x)], 1)
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Feature maps at 32, 16 and 8 px, with 24, 64 and 128 channels, of the same images."""
         fine = self.stage32(x.contiguous(memory_format=torch.channels_last))
         middle = self.stage16(fine)
         return fine, middle, self.stage8(middle)
+
+    @staticmethod
+    def _prepared(images: Tensor) -> Tensor:
+        return resized(to_255(images), SIZE) / 127.5 - 1
 
 
 class Conv(nn.Module):
@@ -78,9 +89,8 @@ def limit(z: Tensor) -> Tensor:
 
 def load_small(path: str | Path | None = None) -> tuple[SmallNetwork, Path]:
     """Read the bundled network, or another of its kind from `path`; also return where it lies."""
-    from safetensors.torch import load_file
-
     path = BUNDLED if path is None else Path(path)
     network = SmallNetwork()
-    network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    state = {k: v.float() for k, v in read_state(path).items()}
+    load_exactly(network, state, path, "a small extractor")
     return network.to(memory_format=torch.channels_last).eval(), path

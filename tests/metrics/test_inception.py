@@ -2,8 +2,6 @@
 parameter counts, TensorFlow 1's resize by its formula, and the files it is read from."""
 
 import hashlib
-import http.server
-import threading
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from stylegan_tl.metrics import fetch
 from stylegan_tl.metrics.features import load_extractor
 from stylegan_tl.metrics.inception import Inception, load_inception, resize_tf1
 
@@ -109,11 +106,15 @@ class _Reference:
         x = self.conv(F.max_pool2d(x, 3, 2), "Conv2d_3b_1x1")
         return F.max_pool2d(self.conv(x, "Conv2d_4a_3x3", same=False), 3, 2)
 
-    def features(self, x):
+    def layers(self, x):
         x = self.stem(x, None)
         for block in "a5b a5c a5d b6a c6b c6c c6d c6e d7a e7b e7c".split():
-            x = getattr(self, block[0])(x, f"Mixed_{block[1:]}")
-        return x.mean((2, 3))
+            name = f"Mixed_{block[1:]}"
+            x = getattr(self, block[0])(x, name)
+            yield name, x
+
+    def features(self, x):
+        return list(self.layers(x))[-1][1].mean((2, 3))
 
 
 BLOCKS = {
@@ -139,6 +140,27 @@ def test_the_whole_network_agrees_with_the_second_network(network):
     wanted = _Reference(network.state_dict()).features(x)
     assert found.shape == (2, 2048)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_every_blocks_output_agrees_with_the_second_network_on_one_image(network):
+    # 139 px, so that no grid is a single pixel: 14 × 14 … 3 × 3
+    x = torch.rand(1, 3, 139, 139, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    found = {}
+    hooks = [
+        block.register_forward_hook(lambda _, __, y, name=name: found.update({name: y}))
+        for name, block in network.named_children()
+        if name.startswith("Mixed")
+    ]
+    network.features(x)
+    for hook in hooks:
+        hook.remove()
+    wanted = dict(_Reference(network.state_dict()).layers(x))
+    assert list(found) == list(wanted)
+    assert wanted["Mixed_7c"].shape == (1, 2048, 3, 3)
+    for name, theirs in wanted.items():
+        assert theirs.std() > 0.05, name  # a dead layer would agree with anything
+        torch.testing.assert_close(found[name], theirs, rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_parameters_are_as_many_as_published(network):
@@ -177,6 +199,22 @@ def test_resize_agrees_with_tensorflows_formula(height, width, size):
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
 
 
+def test_resize_gives_what_tensorflow_1_gave():
+    # tf.image.resize_bilinear([[1, 2], [3, 4]], [4, 4]) of TensorFlow 1: the end is repeated
+    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    wanted = [[1, 1.5, 2, 2], [2, 2.5, 3, 3], [3, 3.5, 4, 4], [3, 3.5, 4, 4]]
+    assert resize_tf1(image, 4)[0, 0].tolist() == wanted
+
+
+def test_resize_reads_a_ramp_at_multiples_of_the_step():
+    # output i lies at input i · H / 299, so a ramp keeps its values up to the repeated end
+    ramp = torch.arange(64.0).view(1, 1, 64, 1).expand(2, 3, 64, 64)
+    found = resize_tf1(ramp, 299)
+    wanted = (torch.arange(299) * (64 / 299)).clamp_max(63)
+    assert found.shape == (2, 3, 299, 299)
+    torch.testing.assert_close(found, wanted.view(1, 1, -1, 1).expand_as(found), atol=2e-5, rtol=0)
+
+
 @torch.no_grad()
 def test_pixels_become_minus_one_to_one_after_the_resize(network, monkeypatch):
     seen = []
@@ -190,8 +228,7 @@ def test_pixels_become_minus_one_to_one_after_the_resize(network, monkeypatch):
 def weights(network, tmp_path_factory):
     """A file as the port is published: no step counters, a classifier of 1 008 classes."""
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
-    torch.save({**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, path)
+    torch.save({k: v for k, v in network.state_dict().items() if "num_batches" not in k}, path)
     return path
 
 
@@ -211,6 +248,56 @@ def test_the_extractor_reads_a_verified_file(network, weights):
         extractor(images.float())
 
 
+@torch.no_grad()
+def test_logits_are_the_classifier_without_its_bias(network, weights):
+    extractor = load_extractor("inception", path=weights, sha256=_sha256(weights))
+    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
+    state = network.state_dict()
+    assert state["fc.bias"].abs().max() > 0
+    wanted = extractor(images).double().numpy() @ state["fc.weight"].double().numpy().T
+    found = extractor.logits(images)
+    assert (found.shape, found.dtype) == ((2, 1008), torch.float32)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_file_of_features_only_has_no_logits(network, tmp_path):
+    state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
+    torch.save(state, tmp_path / "features.pth")
+    extractor = load_extractor(
+        "inception", path=tmp_path / "features.pth", sha256=_sha256(tmp_path / "features.pth")
+    )
+    images = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
+    torch.testing.assert_close(extractor(images), network(images))
+    with pytest.raises(ValueError, match="hold the features only.*fc.weight"):
+        extractor.logits(images)
+
+
+def test_torchvisions_inception_is_refused(network, tmp_path):
+    # the same names and shapes but for 1 000 classes and an auxiliary head
+    state = {**network.state_dict(), "fc.weight": torch.zeros(1000, 2048)}
+    torch.save(state, tmp_path / "torchvision.pth")
+    with pytest.raises(ValueError, match="not the 2015 Inception state dict.*fc.weight"):
+        load_inception(tmp_path / "torchvision.pth")
+    torch.save({**network.state_dict(), "AuxLogits.fc.bias": torch.zeros(1)}, tmp_path / "aux.pth")
+    with pytest.raises(ValueError, match="not the 2015 Inception state dict.*AuxLogits"):
+        load_inception(tmp_path / "aux.pth")
+
+
+def test_bf16_features_are_float32_and_near(weights):
+    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
+    full, half = (
+        load_extractor("inception", path=weights, sha256=_sha256(weights), precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    assert (half.precision, half.digest) == ("bf16", full.digest)
+    found, wanted = half(images), full(images)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, wanted)
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert (half.logits(images) - full.logits(images)).norm() < 0.05 * full.logits(images).norm()
+
+
 def test_safetensors_are_read_too(network, tmp_path):
     state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     save_file(state, tmp_path / "inception.safetensors")
@@ -227,7 +314,7 @@ def test_wrong_files_are_refused(weights, tmp_path):
         load_extractor("inception", path=weights, sha256=_sha256(weights)[:4])
     with pytest.raises(ValueError, match="sha256 is required"):
         load_extractor("inception", path=weights)
-    with pytest.raises(ValueError, match="metrics.fetch inception"):
+    with pytest.raises(ValueError, match="stylegan_tl.weights fetch inception"):
         load_extractor("inception")
     with pytest.raises(ValueError, match="there are small, inception"):
         load_extractor("vgg")
@@ -238,40 +325,3 @@ def test_wrong_files_are_refused(weights, tmp_path):
     other.write_bytes(b"garbage")
     with pytest.raises(ValueError, match="not a plain state dict"):
         load_inception(other)
-
-
-@pytest.fixture
-def served(tmp_path):
-    """A file behind a local HTTP server."""
-    (tmp_path / "served").mkdir()
-    path = tmp_path / "served" / "weights.pth"
-    path.write_bytes(bytes(range(256)) * 9000)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=path.parent)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/weights.pth", path
-        server.shutdown()
-        thread.join()
-
-
-def test_fetch_verifies_and_leaves_nothing_half_done(served, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    url, path = served
-    out = tmp_path / "cache" / "inception.pth"
-    command = ["inception", "--url", url, "--out", str(out), "--sha256"]
-    assert fetch.main([*command, "0" * 64]) == 1
-    assert "not fetched" in capsys.readouterr().err
-    assert list(out.parent.iterdir()) == []
-    assert fetch.main([*command, _sha256(path)]) == 0
-    assert out.read_bytes() == path.read_bytes()
-    assert [p.name for p in out.parent.iterdir()] == ["inception.pth"]
-    missing = ["inception", "--url", url + "x", "--out", str(out), "--sha256", "0" * 8]
-    assert fetch.main(missing) == 1
