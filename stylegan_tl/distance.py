@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,17 +25,19 @@ def main() -> None:
 
 
 def _run(cfg: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from stylegan_tl.config import plain
     from stylegan_tl.errors import user_errors
 
-    with user_errors():
+    alone = HydraConfig.get().mode == RunMode.RUN  # in a sweep an error must not end the others
+    with user_errors() if alone else nullcontext():
         from stylegan_tl.pair.measure import measure
         from stylegan_tl.pair.records import table
 
         config = plain(cfg)
-        records = measure(config)
-        if records:
-            print(table(config, records))
+        print(table(config, measure(config)))
 
 
 if __name__ == "__main__":

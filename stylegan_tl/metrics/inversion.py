@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Inversion", "invert", "perceptual_rows", "small_perceptual"]
+__all__ = ["Inversion", "invert"]
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -66,33 +66,6 @@ def invert(
         count = None if tick is None else (lambda step, done=done: tick(done + step))
         found.append(_invert(draw, start, part, embed, steps, lr, pixel_weight, count))
     return Inversion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-
-
-def small_perceptual(network: nn.Module) -> Embed:
-    """A differentiable embedding of float images [N, 3, R, R] by the small extractor's maps."""
-    from stylegan_tl.metrics.small import SIZE
-
-    def embed(images: Tensor) -> Tensor:
-        if images.shape[-2:] != (SIZE, SIZE):
-            images = nn.functional.interpolate(
-                images, (SIZE, SIZE), mode="bilinear", antialias=True
-            )
-        return perceptual_rows(network.maps(images))
-
-    return embed
-
-
-def perceptual_rows(maps: tuple[Tensor, ...]) -> Tensor:
-    """Rows [N, E] whose squared distance is Σ over maps of the mean over positions of ‖a − b‖².
-
-    a and b are the channels of a position at unit length: LPIPS (Zhang et al. 2018) without learned
-    weights. Differentiable also where all channels are zero.
-    """
-    rows = []
-    for features in maps:
-        unit = features * (features.square().sum(1, keepdim=True) + 1e-10).rsqrt()
-        rows.append(unit.flatten(1) / math.sqrt(features.shape[2] * features.shape[3]))
-    return torch.cat(rows, dim=1)
 
 
 def _space(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.config import ConfigError
-from stylegan_tl.metrics.features import Extractor, load_extractor
+from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
 from stylegan_tl.metrics.reference import MAX_FEATURES
 from stylegan_tl.source.portable import read_model
 
@@ -25,8 +25,12 @@ def check(config: dict[str, Any]) -> None:
 
 def extractor_of(config: dict[str, Any], name: str) -> Extractor:
     """Open an extractor from the files that `metric.extractors` names for it."""
+    return load_extractor(name, **_files(config, name))
+
+
+def _files(config: dict[str, Any], name: str) -> dict[str, Any]:
     files = config["metric"]["extractors"].get(name) or {}
-    return load_extractor(name, **{k: v for k, v in files.items() if v is not None})
+    return {k: v for k, v in files.items() if v is not None}
 
 
 def _numbers(config: dict[str, Any]) -> list[str]:
@@ -99,9 +103,11 @@ def _extractors(config: dict[str, Any]) -> list[str]:
         wanted["inversion.extractor"] = own["extractor"]
     for key, name in wanted.items():
         try:
-            extractor_of(config, name)
+            check_extractor(name, **_files(config, name))
         except ValueError as error:
             problems.append(f"{key}={name}: {error}")
+    if config["extractor"] == "lpips":
+        problems.append("extractor=lpips: it has distances and no features; use vgg16")
     if own["images"] and own["extractor"] not in PERCEPTUAL:
         problems.append(
             f"inversion.extractor={own['extractor']}: no perceptual distance; use "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stylegan_tl.assembly import Target, cache_of, open_target
@@ -72,15 +73,21 @@ def open_pair(config: dict[str, Any]) -> Pair:
                 f"{len(side.held_out)} held out; at least {MIN_IMAGES} are needed"
             )
             continue
-        count = min(config["num_images"], len(side.train))
-        chosen = n_shot(side.train, count, config["seed"])
-        sides[role] = Target(side.dataset, chosen, side.held_out[: config["num_images"]])
+        sides[role] = Target(
+            side.dataset, _some(side.train, config), _some(side.held_out, config)
+        )
     if problems:
         raise ConfigError("the pair cannot be measured:\n  " + "\n  ".join(problems))
     device = _device(config["device"])
     extractor, own = extractor_of(config, config["extractor"]).to(device), config["inversion"]
     perceptual = extractor_of(config, own["extractor"] if own["images"] else "small").to(device)
     return Pair(config, sides["source"], sides["target"], extractor, perceptual, device)
+
+
+def _some(indices: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """`num_images` of them, chosen by `seed`; all where there are fewer."""
+    count = min(config["num_images"], len(indices))
+    return n_shot(indices, count, config["seed"]) if count else indices
 
 
 def _device(name: str) -> torch.device:

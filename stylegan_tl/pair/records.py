@@ -125,13 +125,16 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
     lines = [f"{pair}, {config['resolution']} px, extractor {config['extractor']}"]
     for name, heading in _HEADINGS.items():
         rows = [r for r in records if r["part"] == name]
-        lines += ["", heading, *map(_line, rows)] if rows else []
+        lines += ["", heading] if rows else []
+        lines += [_line(row) for row in rows if row["value"] is not None]
+        reasons = {row["missing"]: [] for row in rows if row["value"] is None}
+        for reason, names in reasons.items():
+            names += [row["kind"] for row in rows if row.get("missing") == reason]
+            lines += [f"  {reason}", f"    missing: {', '.join(names)}"]
     return "\n".join(lines)
 
 
 def _line(row: dict[str, Any]) -> str:
-    if row["value"] is None:
-        return f"  {row['metric']:<38} {'-':>9} {'':<9} {row['missing']}"
     error = f"± {row['stderr']:.2g}" if row.get("stderr") is not None else ""
     note = f"; {row['note']}" if row.get("note") else ""
     return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9} {KINDS[row['kind']][1]}{note}"
