@@ -127,6 +127,8 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
         rows = [r for r in records if r["part"] == name]
         lines += ["", heading] if rows else []
         lines += [_line(row) for row in rows if row["value"] is not None]
+        notes = dict.fromkeys(row["note"] for row in rows if row.get("note"))
+        lines += [f"  note: {note}" for note in notes]
         reasons = {row["missing"]: [] for row in rows if row["value"] is None}
         for reason, names in reasons.items():
             names += [row["kind"] for row in rows if row.get("missing") == reason]
@@ -136,8 +138,7 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     error = f"± {row['stderr']:.2g}" if row.get("stderr") is not None else ""
-    note = f"; {row['note']}" if row.get("note") else ""
-    return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9} {KINDS[row['kind']][1]}{note}"
+    return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9} {KINDS[row['kind']][1]}"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
