@@ -39,7 +39,15 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=68", "hypothesis>=6.100"],
+        "test": [
+            "pytest>=8",
+            "ruff>=0.6",
+            "scipy>=1.11",
+            "setuptools>=68",
+            "hypothesis>=6.100",
+            "transformers>=5,<6",
+        ],
+        "features": ["transformers>=5,<6"],  # DINOv2 and CLIP, from a folder on disk
         # A whole nvcc without a system toolkit: one version of the five, as cuda_ops/toolkit.py
         # finds them. They need a driver of CUDA 13; for an older one install its own toolkit.
         "cuda": [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from torch import Tensor
 
-from stylegan_tl.callbacks import Evaluation, FixedSamples
+from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.data.open import open_dataset
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.freeze.strategy import Strategy
-from stylegan_tl.metrics.evaluate import evaluate
-from stylegan_tl.metrics.features import load_extractor
-from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
@@ -32,8 +27,9 @@ __all__ = [
     "build",
     "cache_of",
     "check_strategy",
-    "evaluation_of",
     "model_of",
+    "named_source",
+    "open_domain",
     "open_target",
     "samples_of",
 ]
@@ -52,15 +48,24 @@ class Target:
     @property
     def splits(self) -> dict[str, tuple[PackedDataset, np.ndarray]]:
         """What the metrics compare with, by the split's name in a protocol."""
-        return {"train": (self.dataset, self.train), "heldout": (self.dataset, self.held_out)}
+        chosen = {"train": self.train, "heldout": self.held_out}
+        chosen["full"] = np.arange(self.dataset.num_images)
+        return {name: (self.dataset, indices) for name, indices in chosen.items()}
+
+
+def open_domain(
+    option: dict[str, Any], config: dict[str, Any], num_images: int | None = None
+) -> Target:
+    """Open (packing once, if need be) a dataset, set images aside, choose the n shots."""
+    spec = {k: v for k, v in option.items() if k not in ("xflip", "checkpoint")}
+    dataset = open_dataset(spec, resolution=config["resolution"], cache=cache_of(config))
+    train, held_out = split(dataset.image_hashes, config["held_out"])
+    return Target(dataset, n_shot(train, num_images, config["seed"]), held_out)
 
 
 def open_target(config: dict[str, Any]) -> Target:
-    """Open (packing once, if need be) the target, set images aside, choose the n shots."""
-    spec = {k: v for k, v in config["target"].items() if k not in ("xflip", "checkpoint")}
-    dataset = open_dataset(spec, resolution=config["resolution"], cache=cache_of(config))
-    train, held_out = split(dataset.image_hashes, config["held_out"])
-    return Target(dataset, n_shot(train, config["num_images"], config["seed"]), held_out)
+    """The target's images, its n shots chosen."""
+    return open_domain(config["target"], config, config["num_images"])
 
 
 def cache_of(config: dict[str, Any]) -> Path:
@@ -74,22 +79,30 @@ def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialMode
     return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
 
 
-def blank_model(config: dict[str, Any], strategy: Strategy) -> AdversarialModel:
-    """The networks of `source.checkpoint`, or else of `model=`, without any values."""
-    path, network = config["source"].get("checkpoint"), {**config["model"]["network"], "c_dim": 0}
-    if path:
-        source = read_model(Path(path))
-        _check_fits(config, source)
-        network = source.network
+def named_source(config: dict[str, Any]) -> SourceModel | None:
+    """The model that `source.checkpoint` names, or None; it must fit `model=` and `resolution=`."""
+    path = config["source"].get("checkpoint")
+    if not path:
+        return None
+    source = read_model(Path(path))
+    _check_fits(config, source)
+    return source
+
+
+def blank_model(
+    config: dict[str, Any], strategy: Strategy, named: SourceModel | None
+) -> AdversarialModel:
+    """The networks of the source model that is named, or else of `model=`, without any values."""
+    network = named.network if named else {**config["model"]["network"], "c_dim": 0}
     with torch.device("meta"):
         return model_of(config, {**network, **strategy.network})
 
 
-def check_strategy(freeze: Freeze, config: dict[str, Any]) -> None:
+def check_strategy(freeze: Freeze, config: dict[str, Any], named: SourceModel | None) -> None:
     """Fail on a strategy that does not fit the model before any source model is trained."""
     if freeze.strategy.objective and config["augment"].get("_target_"):
         raise ValueError("freeze: this strategy has no D to augment images for; use augment=none")
-    freeze.select(blank_model(config, freeze.strategy))
+    freeze.select(blank_model(config, freeze.strategy, named))
 
 
 def build(
@@ -158,26 +171,3 @@ def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:
         classes = np.arange(count) // config["grid"]["columns"] % model.G.c_dim
         labels = np.eye(model.G.c_dim, dtype=np.float32)[classes]
     return FixedSamples(count, config["grid"]["seed"], labels)
-
-
-def evaluation_of(
-    config: dict[str, Any], target: Target, model: AdversarialModel
-) -> Evaluation | None:
-    """What measures `model` against the target by the metrics of `config`; None for none."""
-    metric = config["metric"]
-    if not metric["names"]:
-        return None
-    used = {Protocol.parse(name).extractor for name in metric["names"]} - {None}
-    extractors = {name: load_extractor(name, **metric["extractors"].get(name, {})) for name in used}
-
-    def measure(sample: Callable[..., Tensor]) -> list[dict[str, Any]]:
-        return evaluate(
-            metric["names"],
-            sample=sample,
-            reals=target.splits,
-            cache=cache_of(config) / "statistics",
-            extractors={k: v.to(model.device) for k, v in extractors.items()},  # by now on a GPU
-        )
-
-    labels = target.dataset.labels(target.train) if model.G.c_dim else None
-    return Evaluation(measure, labels)

@@ -88,7 +88,8 @@ def quote_paths(arguments: list[str]) -> list[str]:
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        is_path = key.endswith(("checkpoint", "path")) and value and value[0] not in "'\"[{$"
+        names_one = key.endswith(("checkpoint", "path")) or key in ("images", "against", "out")
+        is_path = names_one and value and value[0] not in "'\"[{$"
         exists = is_path and Path(value).expanduser().exists()
         quoted.append(f"{key}='{value}'" if equals and exists else argument)
     return quoted
@@ -195,23 +196,25 @@ def _training(config: dict[str, Any]) -> list[str]:
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:
-    from stylegan_tl.metrics.protocol import Protocol
+    from stylegan_tl.metrics.protocol import expand
 
-    problems = []
+    problems, names = [], []
     metric = config["metric"]
     for name in metric["names"]:
         try:
-            protocol = Protocol.parse(name)
-            extractor = protocol.extractor
+            protocols = expand([name])
         except ValueError as error:
             problems.append(f"metric.names: {error}")
             continue
-        if protocol.split == "heldout" and not config["held_out"]:
+        names += map(str, protocols)
+        if not config["held_out"] and any("heldout" in p.splits for p in protocols):
             problems.append(f"metric.names: {name} needs held_out above 0")
-        if extractor == "inception" and extractor not in metric["extractors"]:
-            problems.append(f"metric.names: {name} needs metric.extractors.inception.path")
-    if metric["best"] is not None and metric["best"] not in metric["names"]:
+    if metric["best"] is not None and metric["best"] not in names:
         problems.append(f"metric.best={metric['best']} is not one of metric.names")
+    if not _is_int(metric["rounds"]) or metric["rounds"] < 0:
+        problems.append(f"metric.rounds={metric['rounds']}: use a whole number from 0")
+    if metric["precision"] not in ("fp32", "bf16"):
+        problems.append(f"metric.precision={metric['precision']}: use fp32 or bf16")
     return problems
 
 

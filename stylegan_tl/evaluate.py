@@ -1,26 +1,47 @@
-"""`python -m stylegan_tl.evaluate checkpoint=… [metric=… target=…]`: measure a trained model."""
+"""`python -m stylegan_tl.evaluate checkpoint=… [metric=… target=…]`: measure a model or images."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
-__all__ = ["main"]
+    from stylegan_tl.assembly import Target
+    from stylegan_tl.metrics.fakes import Fakes
+    from stylegan_tl.models.adversarial import AdversarialModel
+    from stylegan_tl.source.portable import SourceModel
+
+__all__ = ["main", "table"]
 
 
 def main() -> None:
     """Compose the configuration and measure."""
-    import hydra
+    from stylegan_tl.command import run_command
 
-    from stylegan_tl.config import conf_dir, quote_paths
-    from stylegan_tl.dataset_options import register
+    run_command("evaluate", _run)
 
-    register()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")(_run)()
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Records as lines for people: value, error or interval, direction, counts, then the notes."""
+    lines = []
+    for record in records:
+        arrow = {"min": "↓", "max": "↑"}[record["better"]]
+        value = f"{record['value']:.6g}"
+        if record.get("interval"):
+            value += " [{:.4g}, {:.4g}]".format(*record["interval"])
+        elif record.get("stderr") is not None:
+            value += f" ± {record['stderr']:.2g}"
+        reals = f", {record['num_reals']} reals" if record["num_reals"] else ""
+        counts = f"({record['num_fakes']} {_LEFT[record['of']]}{reals})"
+        lines.append(f"{record['metric']:<28} {arrow} {value:<32} {counts}")
+    notes = dict.fromkeys(f"{r['metric']}: {r['note']}" for r in records if r.get("note"))
+    return "\n".join([*lines, *notes])
+
+
+_LEFT = {"model": "fakes", "images": "images"}
 
 
 def _run(cfg: DictConfig) -> None:
@@ -28,51 +49,149 @@ def _run(cfg: DictConfig) -> None:
     from stylegan_tl.errors import user_errors
 
     with user_errors():
-        for record in _evaluate(plain(cfg)):
-            error = f" ± {record['stderr']:.2g}" if record.get("stderr") is not None else ""
-            print(
-                f"{record['metric']:<28} {record['value']:.6g}{error}  "
-                f"({record['num_fakes']} fakes, {record['num_reals']} reals)"
-            )
+        print(table(_evaluate(plain(cfg))))
 
 
 def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measure as configured; append the records and return them."""
     from pathlib import Path
 
-    from stylegan_tl.assembly import evaluation_of, open_target
-    from stylegan_tl.restore import restore
+    from stylegan_tl.assembly import cache_of
+    from stylegan_tl.data.progress import Progress
+    from stylegan_tl.measuring import extractors_of, reals_of
+    from stylegan_tl.metrics.evaluate import evaluate
     from stylegan_tl.study.trial import write_lines
 
-    model, source = restore(config["checkpoint"])
-    config = _with_run_settings(config, source.path.parent, source.network["resolution"])
-    target = open_target(config)
-    evaluation = evaluation_of(config, target, model)
-    if evaluation is None:
+    if (config["checkpoint"] is None) == (config["images"] is None):
+        raise ValueError("name what is measured: checkpoint=MODEL or images=FOLDER, one of them")
+    if not config["metric"]["names"]:
         raise ValueError("metric=none measures nothing: choose metric=small or metric=inception")
-    records = evaluation(model)
-    described = {
-        "model": str(source.path),
-        "model_sha256": source.sha256,
-        "kimg": source.nimg / 1000,
-        "target": config["target"]["name"],
-    }
-    out = Path(config["out"] or source.path.parent / "evaluations.jsonl")
-    write_lines(out, [{**described, **record} for record in records])
+    device = _device(config["device"])
+    extractors = extractors_of(config["metric"], device)
+    model, trained, config = _model(config, device)
+    target = _target(config, device)
+    fakes, described = _fakes(config, model, trained, target)
+    progress: list[Progress] = []
+
+    def say(done: int, total: int) -> None:
+        progress[:] = progress or [Progress("measuring", total)]
+        progress[0](done)
+
+    records = evaluate(
+        config["metric"]["names"],
+        fakes=fakes,
+        reals=reals_of(config, target),
+        extractors=extractors,
+        cache=cache_of(config) / "statistics",
+        batch_size=config["batch_size"],
+        rounds=config["metric"]["rounds"],
+        say=say,
+    )
+    beside = Path(config["images"]).absolute().parent if trained is None else trained.path.parent
+    out = Path(config["out"] or beside / "evaluations.jsonl")
+    rows = [{**described, **record} for record in records]
+    write_lines(out, rows)
+    _mirror(config, rows, out)
     return records
 
 
-def _with_run_settings(config: dict[str, Any], folder: Any, resolution: int) -> dict[str, Any]:
+def _device(wanted: str) -> Any:
+    import torch
+
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={wanted}: {reason}; use auto, cpu or cuda") from error
+    return device
+
+
+def _model(
+    config: dict[str, Any], device: Any
+) -> tuple[AdversarialModel | None, SourceModel | None, dict[str, Any]]:
+    """The model to measure, and the configuration filled from its run."""
+    from pathlib import Path
+
+    from stylegan_tl.restore import restore
+
+    if config["checkpoint"] is None:
+        if config["resolution"] is None:
+            raise ValueError("images= are compared at a size: name it by resolution=64")
+        return None, None, _with_run_settings(config, Path(config["images"]))
+    model, trained = restore(config["checkpoint"])
+    config = {**config, "resolution": trained.network["resolution"]}
+    return model.to(device), trained, _with_run_settings(config, trained.path.parent)
+
+
+def _with_run_settings(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fill what was left open from the run's own record."""
     from stylegan_tl.study.trial import Trial
 
     record = folder / "trial.json"
     run = Trial.load(record).config if record.is_file() else {}
-    if config.get("target") is None and not run:
-        raise ValueError(f"{config['checkpoint']} has no trial.json beside it: name a target=")
-    filled = {"target": config.get("target") or run["target"], "resolution": resolution}
+    if config["target"] is None and config["against"] is None and not run:
+        raise ValueError(f"{folder} has no trial.json: name the reals by target= or against=")
+    filled = {role: config[role] or run.get(role) for role in ("target", "source")}
     for key, default in (("held_out", 0.1), ("num_images", None), ("seed", 0)):
         filled[key] = run.get(key, default) if config[key] is None else config[key]
-    return {**config, **filled}
+    return {**config, **filled, "run": run}
+
+
+def _target(config: dict[str, Any], device: Any) -> Target:
+    """What is compared with: the target's images, or those of the model `against`."""
+    import numpy as np
+
+    from stylegan_tl.assembly import Target, open_target
+    from stylegan_tl.measuring import GeneratedImages
+    from stylegan_tl.restore import restore
+
+    if config["against"] is None:
+        return open_target(config)
+    other, source = restore(config["against"])
+    images = GeneratedImages(other.to(device), source, config["num_against"])
+    return Target(images, np.arange(images.num_images), np.arange(0))
+
+
+def _fakes(
+    config: dict[str, Any],
+    model: AdversarialModel | None,
+    trained: SourceModel | None,
+    target: Target,
+) -> tuple[Fakes, dict[str, Any]]:
+    """What is measured, and how its records name it."""
+    from stylegan_tl.measuring import fakes_of, images_as_fakes, source_model
+
+    described = {"target": config["against"] or config["target"]["name"]}
+    if model is None or trained is None:
+        fakes, name = images_as_fakes(config)
+        return fakes, {**described, "images": name, "images_sha256": fakes.identity}
+    source = source_model(config, model.device)
+    fakes = fakes_of(model, target, identity=trained.sha256, source=source)
+    described |= {"model": str(trained.path), "model_sha256": trained.sha256}
+    return fakes, {**described, "kimg": trained.nimg / 1000}
+
+
+def _mirror(config: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:
+    """Show the values on W&B beside the runs of the same pair."""
+    from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
+
+    source = (config["source"] or {}).get("name", "images")
+    with WandbMirror() as mirror:
+        mirror.start(
+            out.parent,
+            project=config["logger"].get("project", ""),
+            group=f"{source}->{rows[0]['target']}",
+            job_type="evaluate",
+            tags=[],
+            name=f"evaluation of {config['checkpoint'] or config['images']}",
+            id=run_id("evaluate", *(rows[0].get(k) for k in ("model_sha256", "images_sha256"))),
+            config={key: config[key] for key in ("metric", "target", "seed", "num_images")},
+            mode=resolve_mode(config["logger"]["mode"]),
+        )
+        mirror.log({"kimg": rows[0].get("kimg", 0), **{r["metric"]: r["value"] for r in rows}})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,12 +17,9 @@ _TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def main() -> None:
     """Compose the configuration and draw."""
-    import hydra
+    from stylegan_tl.command import run_command
 
-    from stylegan_tl.config import conf_dir, quote_paths
-
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="generate")(_run)()
+    run_command("generate", _run)
 
 
 def parse_seeds(seeds: Any) -> list[int]:

@@ -10,7 +10,7 @@ from stylegan_tl.models.adversarial import AdversarialModel, Training
 from stylegan_tl.source.load import load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
-__all__ = ["restore"]
+__all__ = ["rebuild", "restore"]
 
 _MODELS = ("stylegan_tl.models.stylegan2.StyleGAN2", "stylegan_tl.models.dcgan.DCGAN")
 
@@ -18,10 +18,15 @@ _MODELS = ("stylegan_tl.models.stylegan2.StyleGAN2", "stylegan_tl.models.dcgan.D
 def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
     """Rebuild the model that a run folder, `.ckpt` or `.safetensors` describes, in eval mode."""
     source = read_model(Path(path))
+    return rebuild(source), source
+
+
+def rebuild(source: SourceModel) -> AdversarialModel:
+    """The model of what was read from a file, in eval mode."""
     if source.model not in _MODELS:
         raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
     module, _, name = source.model.rpartition(".")
     model_class = getattr(import_module(module), name)
     model = model_class(network=source.network, training=asdict(Training()))
     load_into(model, source)
-    return model.eval(), source
+    return model.eval()

@@ -20,18 +20,20 @@ from stylegan_tl.assembly import (
     build,
     cache_of,
     check_strategy,
-    evaluation_of,
     model_of,
+    named_source,
     open_target,
     samples_of,
 )
-from stylegan_tl.callbacks import Interrupt, Ticker
+from stylegan_tl.callbacks import Interrupt, SourceChange, Ticker
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.module import ImageData
 from stylegan_tl.freeze.base import Freeze, additions, freeze_of
+from stylegan_tl.measuring import check_metrics, evaluation_of
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.record import (
     announce,
+    diversity_of,
     finish,
     new_trial,
     say_tick,
@@ -40,7 +42,7 @@ from stylegan_tl.record import (
     write_grid,
 )
 from stylegan_tl.source.obtain import find_source, obtain_source
-from stylegan_tl.source.portable import SourceModel, read_model
+from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same
 from stylegan_tl.tracking import WandbMirror
 
@@ -86,12 +88,13 @@ def run_trial(config: dict[str, Any], folder: str | Path, *, choices: dict[str, 
 def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
-    freeze = freeze_of(config["freeze"])
-    check_strategy(freeze, config)
+    freeze, named = freeze_of(config["freeze"]), named_source(config)
+    check_strategy(freeze, config, named)
     target = open_target(config)
+    check_metrics(config, target)
     if config["dry_run"]:
-        return _dry_run(config, target, folder)
-    source = _source(config) if "source" in freeze.strategy.init.values() else None
+        return _dry_run(config, target, folder, freeze, named)
+    source = _source(config, named) if "source" in freeze.strategy.init.values() else None
     model, reports = build(config, target.dataset, source, freeze.strategy)
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
@@ -99,7 +102,7 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     with Interrupt() as interrupt, WandbMirror(say=say) as mirror:
         start_mirror(mirror, config, trial, folder)
         try:
-            code = _fit(config, folder, target, model, freeze, trial, mirror, interrupt)
+            code = _fit(config, folder, target, source, model, freeze, trial, mirror, interrupt)
         except BaseException as error:
             if interrupt.signal is not None:  # asked twice to stop: the last checkpoint stands
                 trial.close("interrupted", f"signal {interrupt.signal}")
@@ -116,6 +119,7 @@ def _fit(
     config: dict[str, Any],
     folder: Path,
     target: Target,
+    source: SourceModel | None,
     model: AdversarialModel,
     freeze: Freeze,
     trial: Trial,
@@ -126,16 +130,19 @@ def _fit(
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
     resume = _rewind(log, trial, checkpoint, model)
-    grid = partial(write_grid, folder, samples, mirror)
+    grid = partial(write_grid, folder, samples, diversity_of(target, samples), mirror)
+    measured = bool(config["metric"]["names"]) and model.lineage["source"] is not None
     ticker = Ticker(
         kimg=config["kimg"],
         kimg_per_tick=config["kimg_per_tick"],
         checkpoint=checkpoint,
         grid=grid,
-        evaluation=evaluation_of(config, target, model),
+        evaluation=evaluation_of(config, target, source),
         every_ticks=config["metric"]["every_ticks"],
-        sinks=[log.append, partial(update, trial, folder), mirror.log, say_tick],
+        sinks=[log.append, partial(update, trial, folder), mirror.row, say_tick],
         interrupt=interrupt,
+        change=SourceChange(model, freeze.strategy.init) if measured else None,
+        history=log.read(),
     )
     data = ImageData(
         target.dataset,
@@ -157,11 +164,9 @@ def _fit(
     return 0
 
 
-def _source(config: dict[str, Any]) -> SourceModel | None:
-    if config["source"]["kind"] == "scratch":
-        return None
-    if config["source"]["checkpoint"]:
-        return read_model(Path(config["source"]["checkpoint"]))
+def _source(config: dict[str, Any], named: SourceModel | None) -> SourceModel | None:
+    if named is not None or config["source"]["kind"] == "scratch":
+        return named
     return obtain_source(pretrain_config(config), cache_of(config), _train_source, say)
 
 
@@ -235,18 +240,23 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _dry_run(config: dict[str, Any], target: Target, folder: Path) -> int:
+def _dry_run(
+    config: dict[str, Any],
+    target: Target,
+    folder: Path,
+    freeze: Freeze,
+    named: SourceModel | None,
+) -> int:
     model = model_of(config, {**config["model"]["network"], "c_dim": target.dataset.label_dim})
     counts = [sum(p.numel() for p in net.parameters()) for net in (model.G, model.D)]
     say(f"would train {config['kimg']:g} kimg on {len(target.train)} images in {folder}")
     say(f"G has {counts[0]:,} parameters, D {counts[1]:,}")
-    freeze = freeze_of(config["freeze"])
-    record = freeze.apply(blank_model(config, freeze.strategy))
+    record = freeze.apply(blank_model(config, freeze.strategy, named))
     G, D = record["G"]["share"], record["D"]["share"]
     say(f"freeze {record['strategy']}: {G:.1%} of G and {D:.1%} of D")
     for line in additions(record):
         say(line)
-    if config["source"]["kind"] != "scratch" and not config["source"]["checkpoint"]:
+    if config["source"]["kind"] != "scratch" and named is None:
         found = find_source(pretrain_config(config), cache_of(config))
         say(f"source model: {found or 'none yet, would be trained first'}")
     return 0

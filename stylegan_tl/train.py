@@ -14,14 +14,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Compose the configuration and run it; heavy imports wait until there is work."""
-    import hydra
+    from stylegan_tl.command import run_command
 
-    from stylegan_tl.config import conf_dir, quote_paths
-    from stylegan_tl.dataset_options import register
-
-    register()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")(_run)()
+    run_command("train", _run)
 
 
 def _run(cfg: DictConfig) -> None:

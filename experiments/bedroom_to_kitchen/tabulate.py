@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stylegan_tl.metrics.protocol import comparable
+from stylegan_tl.study.comparable import comparable
 from stylegan_tl.study.trial import Trial
 
 HERE = Path(__file__).parent

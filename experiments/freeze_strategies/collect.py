@@ -20,10 +20,10 @@ from PIL import Image
 
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.freeze.groups import parts_of
-from stylegan_tl.metrics.protocol import comparable
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.restore import restore
 from stylegan_tl.source.obtain import find_source
+from stylegan_tl.study.comparable import comparable
 from stylegan_tl.study.trial import Trial
 
 HERE = Path(__file__).parent

@@ -7,7 +7,6 @@ resolution, its parameters and whether it stays; then the shares, and what paper
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,14 +20,9 @@ __all__ = ["main", "table"]
 
 def main() -> None:
     """Compose the configuration of `train` and print the table."""
-    import hydra
+    from stylegan_tl.command import run_command
 
-    from stylegan_tl.config import conf_dir, quote_paths
-    from stylegan_tl.dataset_options import register
-
-    register()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="freeze")(_run)()
+    run_command("freeze", _run)
 
 
 def table(model: AdversarialModel, freeze: Freeze) -> list[str]:
@@ -82,11 +76,11 @@ def _run(cfg: DictConfig) -> None:
     with user_errors():
         config = plain(cfg)
         validate(config)
-        from stylegan_tl.assembly import blank_model
+        from stylegan_tl.assembly import blank_model, named_source
         from stylegan_tl.freeze.base import freeze_of
 
         freeze = freeze_of(config["freeze"])
-        print("\n".join(table(blank_model(config, freeze.strategy), freeze)))
+        print("\n".join(table(blank_model(config, freeze.strategy, named_source(config)), freeze)))
 
 
 if __name__ == "__main__":

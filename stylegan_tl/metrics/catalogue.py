@@ -14,16 +14,20 @@ from pathlib import Path
 from stylegan_tl.files import file_sha256, write_atomic
 
 __all__ = [
-    "CATALOGUE", "Entry", "check_digest", "default_folder", "entry", "missing", "record_of",
+    "CATALOGUE", "Entry", "check_digest", "default_folder", "entry", "missing", "recorded",
     "verified",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of weights. `sha256` is the digest, or as many digits of it as are published."""
+    """One file of weights that `extractors` read.
+
+    `sha256` is the digest, or as many digits of it as are published.
+    """
 
     name: str
+    extractors: tuple[str, ...]
     purpose: str
     file: str
     megabytes: int
@@ -35,7 +39,8 @@ class Entry:
 CATALOGUE = (
     Entry(
         name="inception",
-        purpose="FID, KID and Inception Score: the 2015 Inception graph, ported to PyTorch",
+        extractors=("inception",),
+        purpose="FID, KID, Inception Score: the 2015 Inception graph, ported to PyTorch",
         file="pt_inception-2015-12-05-6726825d.pth",
         megabytes=96,
         licence="Apache-2.0",
@@ -47,7 +52,8 @@ CATALOGUE = (
     ),
     Entry(
         name="vgg16",
-        purpose="precision and recall, and the trunk of LPIPS (vgg16, lpips): torchvision's VGG16",
+        extractors=("vgg16", "lpips"),
+        purpose="precision and recall, trunk of LPIPS: torchvision's VGG16",
         file="vgg16-397923af.pth",
         megabytes=553,
         licence="BSD-3-Clause",
@@ -58,12 +64,16 @@ CATALOGUE = (
 
 
 def entry(name: str) -> Entry:
-    """Return the entry of that name; ValueError with the names there are."""
+    """Return the entry that the extractor of that name reads; ValueError with the names there are.
+
+    `name` may also be the entry's own.
+    """
     for one in CATALOGUE:
-        if one.name == name:
+        if name == one.name or name in one.extractors:
             return one
     raise ValueError(
-        f"no weights are named {name!r}; there are {', '.join(e.name for e in CATALOGUE)}"
+        f"no public weights are known for {name!r}; there are "
+        f"{', '.join(e.name for e in CATALOGUE)}"
     )
 
 
@@ -91,9 +101,20 @@ def check_digest(path: str | Path, found: str, wanted: str) -> None:
         )
 
 
-def record_of(path: Path) -> Path:
-    """Where the whole digest of a file is kept: `<file>.json` beside it."""
-    return path.with_name(path.name + ".json")
+def recorded(path: Path) -> str | None:
+    """Return the SHA-256 that `path` had at its first use, from `<file>.json` beside it; or None.
+
+    ValueError if that file is damaged.
+    """
+    record = _record_of(path)
+    if not record.is_file():
+        return None
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{record} does not hold a sha256: delete it, and the next use writes it again"
+        ) from error
 
 
 def verified(of: Entry, path: Path, *, sha256_of: Callable[[Path], str] = file_sha256) -> str:
@@ -104,26 +125,21 @@ def verified(of: Entry, path: Path, *, sha256_of: Callable[[Path], str] = file_s
     """
     found = sha256_of(path)
     check_digest(path, found, of.sha256)
-    record = record_of(path)
-    if record.is_file():
-        check_digest(path, found, _recorded(record))
+    first = recorded(path)
+    if first is not None:
+        check_digest(path, found, first)
     elif len(of.sha256) < 64:
-        _write_record(record, path, found)
+        _record(path, found)
     return found
 
 
-def _recorded(record: Path) -> str:
-    try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{record} does not hold a sha256: delete it, and the next use writes it again"
-        ) from error
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
-def _write_record(record: Path, path: Path, sha256: str) -> None:
+def _record(path: Path, sha256: str) -> None:
     found = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256}
     try:
-        write_atomic(record, (json.dumps(found, indent=2) + "\n").encode())
+        write_atomic(_record_of(path), (json.dumps(found, indent=2) + "\n").encode())
     except OSError:  # a shared folder that this user may only read
         return

@@ -1,207 +1,160 @@
-"""Measure one generator by several protocols: fakes are made and featurised once for them all."""
+"""Measure a generator, or images, by several protocols: each image is made and featurised once."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from filelock import FileLock
 
+from stylegan_tl.files import write_atomic
+from stylegan_tl.metrics.fakes import Fakes, from_first, make_rows, ranks, spool_folder
 from stylegan_tl.metrics.features import Extractor
-from stylegan_tl.metrics.fid import feature_distance
-from stylegan_tl.metrics.kid import kernel_distance
-from stylegan_tl.metrics.protocol import Protocol
-from stylegan_tl.metrics.reference import (
-    MAX_FEATURES,
-    Images,
-    Reference,
-    cached_reference,
-    reference_hash,
-    spread,
-)
-from stylegan_tl.metrics.swd import sliced_wasserstein
+from stylegan_tl.metrics.measure import FEW_REALS, Bank, Reals, measure
+from stylegan_tl.metrics.protocol import Protocol, expand
+from stylegan_tl.metrics.reference import reference_hash
 
-__all__ = ["FEW_REALS", "evaluate"]
-
-FEW_REALS = 5_000
-SWD_IMAGES = 16_384  # Karras et al. 2018
-
-Sample = Callable[[int, int], Tensor]
-Reals = Mapping[str, tuple[Images, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class _Fakes:
-    features: dict[str, Tensor]
-    images: Tensor | None
+__all__ = ["check", "evaluate"]
 
 
 def evaluate(
     protocols: Iterable[str | Protocol],
     *,
-    sample: Sample,
+    fakes: Fakes,
     reals: Reals,
     extractors: Mapping[str, Extractor],
     cache: str | Path | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    rounds: int = 0,
+    say: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one JSON-able record per protocol; KID first where a split has under 5 000 reals.
 
-    sample:     (start, count) → uint8 [count, 3, R, R]: fakes number start … start + count − 1.
-    reals:      split → (dataset, indices).
+    reals:      split → (dataset, indices); `source` is the training split of the source.
     extractors: name → extractor, for the names that the protocols use.
-    cache:      folder for statistics of reals; None keeps nothing.
-    seed:       of SWD's patches and projections.
+    cache:      folder for statistics of reals, and for the work of a killed call; None keeps
+                nothing.
+    seed:       of whatever is drawn: patches, projections, subsets, splits.
+    rounds:     of half-sampling for 95 % intervals; 0 for none.
+    say:        is told (done, total) while images are made.
 
-    A record holds metric, value, num_fakes, num_reals, split, extractor, extractor_digest, resize,
-    reference_hash, estimator, seconds (this distance) and shared_seconds (fakes and features, once
-    for all records); KID adds stderr, SWD levels, FID with few reals note. FID uses all reals. KID
-    uses all pairs of at most 10 000 evenly spaced images a side, so small splits need no subset
-    rule. SWD uses as many reals as fakes, evenly spaced: the fewer of both, at most 16 384.
+    A record holds metric, value, better, of, num_fakes, num_reals, split, extractor,
+    extractor_digest, precision, resize, reference_hash, estimator, seconds (this value) and
+    shared_seconds (fakes and features, once for all records); what else there is: stderr,
+    interval, levels, note, detail. FID uses all reals, KID and k-NN at most 10 000 evenly spaced
+    (presets 200 000). SWD uses as many reals as fakes, at most 16 384.
+    Raises ValueError, naming every problem, before any image is made.
     """
-    parsed = [p if isinstance(p, Protocol) else Protocol.parse(p) for p in protocols]
-    _check(parsed, reals, extractors)
+    parsed = expand(protocols)
+    sizes = {split: len(indices) for split, (_, indices) in reals.items()}
+    generator, source = fakes.G is not None, fakes.source is not None
+    check(parsed, sizes, count=fakes.count, generator=generator, source=source)
     if not parsed:
         return []
-    began = perf_counter()
-    fakes = _make_fakes(parsed, sample, extractors, batch_size)
-    pairs = {(p.split, p.extractor) for p in parsed if p.extractor}
-    references = {
-        (split, name): cached_reference(
-            extractors[name], *reals[split], cache=cache, batch_size=batch_size
+    used = {p.extractor: extractors[p.extractor] for p in parsed if p.extractor}
+    spool = None if cache is None else spool_folder(Path(cache), fakes, used)
+    first = ranks()[1] == 0
+    with _locked(spool) if spool is not None and first else nullcontext():
+        began = perf_counter()
+        rows = make_rows(parsed, fakes, used, batch_size=batch_size, spool=spool, say=say)
+        shared = round(perf_counter() - began, 3)
+        folder = None if cache is None else Path(cache)
+        bank = Bank(rows, fakes, reals, used, folder, batch_size, seed, rounds)
+        records = from_first(
+            lambda: [{**_done(p, bank, spool), "shared_seconds": shared} for p in parsed]
         )
-        for split, name in sorted(pairs)
-    }
-    shared = round(perf_counter() - began, 3)
-    records = []
-    for protocol in parsed:
-        reference = references.get((protocol.split, protocol.extractor))
-        record = _record(protocol, fakes, reals[protocol.split], reference, seed)
-        record |= _identity(protocol, reals, extractors)
-        records.append({**record, "shared_seconds": shared})
-    few = any(len(reals[p.split][1]) < FEW_REALS for p in parsed)
+        if spool is not None and first:
+            shutil.rmtree(spool, ignore_errors=True)
+    few = any(len(reals[split][1]) < FEW_REALS for p in parsed for split in p.splits)
     return sorted(records, key=lambda r: few and not r["metric"].startswith("kid"))
 
 
-def _make_fakes(
-    protocols: list[Protocol], sample: Sample, extractors: Mapping[str, Extractor], batch_size: int
-) -> _Fakes:
-    counts = {p.extractor: 0 for p in protocols}
-    for p in protocols:
-        counts[p.extractor] = max(counts[p.extractor], p.num_fakes)
-    features: dict[str, list[Tensor]] = {name: [] for name in counts if name}
-    images = []
-    for start in range(0, max(counts.values()), batch_size):
-        batch = _batch(sample, start, min(batch_size, max(counts.values()) - start))
-        for name, rows in features.items():
-            if start < counts[name]:
-                rows.append(extractors[name](batch[: counts[name] - start]).cpu())
-        if start < counts.get(None, 0):
-            images.append(batch[: counts[None] - start].cpu())
-    joined = {name: torch.cat(rows) for name, rows in features.items()}
-    return _Fakes(joined, torch.cat(images) if images else None)
+def check(
+    protocols: Iterable[str | Protocol],
+    sizes: Mapping[str, int],
+    *,
+    count: int | None = None,
+    generator: bool = True,
+    source: bool = True,
+) -> None:
+    """Raise ValueError, naming every problem, for protocols that cannot be measured.
+
+    sizes: split → number of its images. count: of the images that are measured, None for endless.
+    generator, source: whether there is a generator, and one of the source.
+    """
+    problems = [
+        f"{protocol}: {problem}"
+        for protocol in expand(protocols)
+        for problem in _problems(protocol, sizes, count, generator, source)
+    ]
+    if problems:
+        raise ValueError("the metrics cannot be measured:\n  " + "\n  ".join(problems))
 
 
-def _batch(sample: Sample, start: int, count: int) -> Tensor:
-    batch = sample(start, count)
-    if batch.dtype != torch.uint8 or batch.shape[:2] != (count, 3):
-        raise ValueError(
-            f"sample({start}, {count}) must give uint8 [{count}, 3, R, R], "
-            f"got {batch.dtype} {tuple(batch.shape)}"
-        )
-    return batch
+def _locked(spool: Path) -> FileLock:
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{spool}.lock")
 
 
-def _record(
-    protocol: Protocol,
-    fakes: _Fakes,
-    reals: tuple[Images, np.ndarray],
-    reference: Reference | None,
-    seed: int,
-) -> dict[str, Any]:
+def _done(protocol: Protocol, bank: Bank, spool: Path | None) -> dict[str, Any]:
+    """The record of a protocol: measured now, or by a call that was killed after it."""
+    identity = _identity(protocol, bank)
+    asked = {**identity, "seed": bank.seed, "rounds": bank.rounds}
+    path = None if spool is None else spool / f"{protocol}.json"
+    if path is not None and path.is_file():
+        kept = json.loads(path.read_text())
+        if kept["asked"] == asked:
+            return kept["record"]
     began = perf_counter()
-    if protocol.kind == "swd":
-        found = _swd(fakes.images[: protocol.num_fakes], *reals, seed)
-    elif protocol.kind == "kid":
-        found = _kid(fakes.features[protocol.extractor][: protocol.num_fakes], reference)
-    else:
-        found = _fid(fakes.features[protocol.extractor][: protocol.num_fakes], reference)
-    return {"metric": str(protocol), **found, "seconds": round(perf_counter() - began, 3)}
+    found = measure(protocol, bank)
+    record = {"metric": str(protocol), **found, **identity}
+    record["seconds"] = round(perf_counter() - began, 3)
+    if path is not None:
+        write_atomic(path, json.dumps({"asked": asked, "record": record}).encode())
+    return record
 
 
-def _fid(fakes: Tensor, reference: Reference) -> dict[str, Any]:
-    num_reals = reference.statistics.count
-    found: dict[str, Any] = {
-        "value": feature_distance(fakes, reference.statistics),
-        "num_reals": num_reals,
-        "estimator": "Fréchet distance, unbiased covariances, float64",
-    }
-    if num_reals < FEW_REALS:
-        found["note"] = (
-            f"{num_reals} reals (fewer than {FEW_REALS}): the value is biased upwards by the "
-            "sample sizes, compare it only at equal counts and read KID first"
-        )
-    return found
-
-
-def _kid(fakes: Tensor, reference: Reference) -> dict[str, Any]:
-    chosen = fakes[torch.from_numpy(spread(len(fakes), MAX_FEATURES))]
-    value, stderr = kernel_distance(chosen, reference.features)
+def _identity(protocol: Protocol, bank: Bank) -> dict[str, Any]:
+    extractor = bank.extractors[protocol.extractor] if protocol.extractor else None
+    hashes = [reference_hash(*bank.reals[split]) for split in protocol.splits]
     return {
-        "value": value,
-        "stderr": stderr,
-        "num_reals": len(reference.features),
-        "estimator": "unbiased MMD² of all pairs, cubic kernel, jackknife error",
-    }
-
-
-def _swd(fakes: Tensor, dataset: Images, indices: np.ndarray, seed: int) -> dict[str, Any]:
-    count = min(len(fakes), len(indices), SWD_IMAGES)
-    real = torch.from_numpy(dataset.images(indices[spread(len(indices), count)]))
-    fake = fakes[torch.from_numpy(spread(len(fakes), count))]
-    generator = torch.Generator().manual_seed(seed)
-    levels = sliced_wasserstein(real, fake, generator=generator)
-    return {
-        "value": levels.pop("mean"),
-        "levels": levels,
-        "num_reals": count,
-        "estimator": f"×10³, 128 patches, 512 projections, seed {seed}",
-    }
-
-
-def _identity(
-    protocol: Protocol, reals: Reals, extractors: Mapping[str, Extractor]
-) -> dict[str, Any]:
-    extractor = extractors[protocol.extractor] if protocol.extractor else None
-    return {
+        "better": protocol.better,
+        "of": bank.fakes.of,
         "num_fakes": protocol.num_fakes,
-        "split": protocol.split,
+        "split": "+".join(protocol.splits) or None,
         "extractor": protocol.extractor,
         "extractor_digest": extractor.digest if extractor else None,
+        "precision": extractor.precision if extractor else None,
         "resize": extractor.resize if extractor else None,
-        "reference_hash": reference_hash(*reals[protocol.split]),
+        "reference_hash": "+".join(hashes) or None,
     }
 
 
-def _check(
-    protocols: list[Protocol], reals: Reals, extractors: Mapping[str, Extractor]
-) -> None:
-    problems = []
-    for p in protocols:
-        if p.split not in reals:
-            problems.append(f"{p}: no {p.split} images were given (there is {list(reals)})")
-        elif len(reals[p.split][1]) < 3:
-            problems.append(
-                f"{p}: the {p.split} split holds {len(reals[p.split][1])} images and at least 3 "
-                "are needed: use more images or another split"
+def _problems(
+    protocol: Protocol, sizes: Mapping[str, int], count: int | None, generator: bool, source: bool
+) -> Iterable[str]:
+    for split in protocol.splits:
+        if split not in sizes:
+            yield f"no {split} images were given (there is {', '.join(sizes) or 'nothing'})"
+        elif protocol.kind == "intra" and not 1 <= sizes[split] <= protocol.num_fakes // 2:
+            yield (
+                f"the {split} split holds {sizes[split]} images, each the middle of a cluster: "
+                f"{protocol.num_fakes} fakes can fill at most {protocol.num_fakes // 2}"
             )
-        if p.extractor is not None and p.extractor not in extractors:
-            problems.append(f"{p}: extractor {p.extractor!r} is not loaded")
-    if problems:
-        raise ValueError("; ".join(problems))
+        elif protocol.kind != "intra" and sizes[split] < protocol.least_reals:
+            yield (
+                f"the {split} split holds {sizes[split]} images and at least "
+                f"{protocol.least_reals} are needed: use more images or another split"
+            )
+    if count is not None and count < protocol.num_fakes:
+        yield f"there are only {count} images to measure; write their number in the name"
+    if protocol.needs("G") and not generator:
+        yield "path lengths need a generator, not images"
+    if protocol.needs("G_source") and not source:
+        yield "a source model is needed: this run has none, name one by source.checkpoint="

@@ -63,7 +63,7 @@ class Extractor:
     def logits(self, images: Tensor) -> Tensor:
         """Class scores float32 [N, C] of uint8 images; ValueError if the network has no classes."""
         if not hasattr(self._network, "logits"):
-            raise ValueError(f"extractor {self.name} has no classes: use inception")
+            raise ValueError(f"extractor {self.name} gives no logits: use inception")
         return self._run(self._network.logits, images)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def _weights(name: str, path: str | Path | None, sha256: str | None) -> tuple[Pa
     if path is not None:
         weights = _file(name, "path", path)
         return weights, verify_sha256(weights, sha256)
-    entry = catalogue.entry("vgg16" if name == "lpips" else name)
+    entry = catalogue.entry(name)
     weights = catalogue.default_folder() / entry.file
     if not weights.is_file():
         raise ValueError(catalogue.missing(f"extractor {name}: no path is given and", entry))

@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["kernel_distance", "polynomial_mmd"]
+from stylegan_tl.metrics.shell import FeatureMetric, arranged, scalars
+from stylegan_tl.metrics.statistics import check_features, draw
+
+__all__ = ["KernelInceptionDistance", "kernel_distance", "polynomial_mmd"]
 
 
 def kernel_distance(
@@ -34,10 +37,15 @@ def kernel_distance(
         raise ValueError(f"subset_size={subset_size}: allowed are 3 to {min(len(x), len(y))} here")
     if generator is None:
         raise ValueError("random subsets need an explicit generator=torch.Generator()")
-    values = torch.tensor([
-        polynomial_mmd(_draw(x, subset_size, generator), _draw(y, subset_size, generator))[0]
-        for _ in range(num_subsets)
-    ])
+    if num_subsets < 1:
+        raise ValueError(f"num_subsets={num_subsets}: at least 1")
+    values = torch.tensor(
+        [
+            polynomial_mmd(draw(x, subset_size, generator), draw(y, subset_size, generator))[0]
+            for _ in range(num_subsets)
+        ],
+        dtype=torch.float64,
+    )
     spread = values.std().item() / num_subsets**0.5 if num_subsets > 1 else float("nan")
     return values.mean().item(), spread
 
@@ -56,6 +64,37 @@ def polynomial_mmd(x: Tensor, y: Tensor) -> tuple[float, float]:
     without_x = within_y + _leave_one_out(xx, xy, n, m)
     without_y = within_x + _leave_one_out(yy, yx, m, n)
     return value.item(), (_jackknife(without_x) + _jackknife(without_y)).sqrt().item()
+
+
+class KernelInceptionDistance(FeatureMetric):
+    """`kernel_distance` of the features of both sides: {"value", "stderr"}.
+
+    All pairs by default; with `subset_size`, the mean over `num_subsets` subsets drawn from `seed`.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        *,
+        subset_size: int | None = None,
+        num_subsets: int = 100,
+        seed: int = 0,
+        keep_reals: bool = False,
+    ) -> None:
+        super().__init__(keep_reals=keep_reals)
+        self.subset_size, self.num_subsets, self.seed = subset_size, num_subsets, seed
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the distance of everything seen on all ranks."""
+        value, stderr = kernel_distance(
+            arranged(self.rows(real=False)),
+            arranged(self.rows(real=True)),
+            subset_size=self.subset_size,
+            num_subsets=self.num_subsets,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        return scalars({"value": value, "stderr": stderr})
 
 
 def _kernel(products: Tensor, num_features: int) -> Tensor:
@@ -87,11 +126,9 @@ def _jackknife(values: Tensor) -> Tensor:
     return (values - values.mean()).square().sum() * (n - 1) / n
 
 
-def _draw(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return features[torch.randperm(len(features), generator=generator)[:count].to(features.device)]
-
-
 def _check(x: Tensor, y: Tensor) -> None:
+    check_features(x)
+    check_features(y)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{x.shape[1]} features against {y.shape[1]}: use one extractor for both")
     if min(len(x), len(y)) < 3:

@@ -1,7 +1,7 @@
 """Memorisation: are the fakes nearer to training images than to unseen images of the same kind?
 
-The three-sample idea of Meehan et al. 2020, §3, on the nearest image of each side. A generator that
-has learnt the distribution, not its training images, is as often nearer to one side as to the other.
+The three samples of Meehan et al. 2020 (fakes, training, unseen), compared by nearest images. Fakes
+of the distribution, not of its training images, are as often nearer to one side as to the other.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def _nearer(near: Tensor, far: Tensor) -> Tensor:
 def _standard_error(share: Tensor, near: Tensor, far: Tensor, count: int) -> float:
     """Error of p = S / (S + S'), S and S' the sums over each side's images of the fakes they win.
 
-    Linearised: `n ((1 − p)² Var s + p² Var s')  / N²`. With one fake per image it is √(p (1 − p) / N);
-    for labels that mean nothing it is that of the permutation test.
+    Linearised: `n ((1 − p)² Var s + p² Var s') / N²` under the root. That is √(p (1 − p) / N) if
+    no fakes share an image, and the permutation test's if p is ½.
     """
     p = share.mean()
     wins = share.new_zeros(2, count)

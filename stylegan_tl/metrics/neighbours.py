@@ -57,8 +57,11 @@ def ball_hits(
 
     Returns the number of balls that hold each row of x [N], and of rows that each ball holds [M]. A
     distance equal to the radius is inside if `closed`; equal means within 1e-12 of its square.
+    ValueError for radii that are not M numbers ≥ 0.
     """
     check_features(x=x, y=y)
+    if radii.shape != (len(y),) or not bool((radii >= 0).all()):
+        raise ValueError(f"radii must be {len(y)} numbers ≥ 0, got {tuple(radii.shape)}")
     size = _block_size(x.shape[1], chunk_bytes)
     centre, squared = _mean(y, size), radii.double().square()
     per_x = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -83,7 +86,7 @@ def distance_sums(x: Tensor, *, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
     sums = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for rows in _blocks(len(x), size):
         for columns in _blocks(len(x), size):
-            a, b = x[rows].double() - centre, x[columns].double() - centre
+            a, b = _centred(x[rows], centre), _centred(x[columns], centre)
             squared = _products(a, b, _norms(b)).add_(_norms(a)[:, None]).clamp_min_(0)
             if rows == columns:
                 squared.fill_diagonal_(0)
@@ -110,40 +113,51 @@ def _search(
     x: Tensor, rows: slice, y: Tensor, centre: Tensor, k: int, same: bool, size: int
 ) -> tuple[Tensor, Tensor]:
     """Distances and indices [n, k] for the block x[rows]."""
-    part, count = x[rows], min(k + _SPARE, len(y) - same)
-    a = part.double() - centre
+    count = min(k + _SPARE, len(y) - same)
+    indices = _candidates(_centred(x[rows], centre), y, centre, count, rows if same else None, size)
+    few = max(1, size // (8 * count))  # rows at a time, so that their differences stay in cache
+    pieces = zip(x[rows, None].split(few), indices.split(few), strict=True)
+    exact, order = torch.cat([_exact(part, y[i]) for part, i in pieces]).sort(1)
+    return exact[:, :k].sqrt(), indices.gather(1, order[:, :k])
+
+
+def _candidates(
+    a: Tensor, y: Tensor, centre: Tensor, count: int, own: slice | None, size: int
+) -> Tensor:
+    """Indices [n, count] of the nearest rows of y by products; `own` is where a's rows are in y."""
     values = a.new_empty(len(a), 0)
-    indices = torch.empty(len(a), 0, dtype=torch.int64, device=a.device)
+    indices = values.long()
     for columns in _blocks(len(y), size):
-        b = y[columns].double() - centre
+        b = _centred(y[columns], centre)
         squared = _products(a, b, _norms(b))  # less |x|², which orders nothing
-        if same and rows == columns:
+        if own == columns:
             squared.fill_diagonal_(torch.inf)
         near, which = squared.topk(min(count, len(b)), largest=False)
-        values, indices = (
-            torch.cat([values, near], 1),
-            torch.cat([indices, which + columns.start], 1),
-        )
+        values = torch.cat([values, near], 1)
+        indices = torch.cat([indices, which + columns.start], 1)
         values, kept = values.topk(min(count, values.shape[1]), largest=False)
         indices = indices.gather(1, kept)
-    exact, order = torch.stack([_exact(part, y[i]) for i in indices.T], 1).sort(1)
-    return exact[:, :k].sqrt(), indices.gather(1, order[:, :k])
+    return indices
 
 
 def _inside(part: Tensor, other: Tensor, limits: Tensor, centre: Tensor, closed: bool) -> Tensor:
     """Whether |x_i − y_j|² is below `limits[j]`: bool [n, m]."""
-    a, b = part.double() - centre, other.double() - centre
+    a, b = _centred(part, centre), _centred(other, centre)
     norms_a, norms_b = _norms(a)[:, None], _norms(b)
     margin = _products(a, b, norms_b - limits).add_(norms_a)
     inside = margin <= 0 if closed else margin < 0
     error = (a.shape[1] + 8) * torch.finfo(torch.float64).eps
     unsure = margin.abs_().sub_(error * norms_a) < error * (norms_b + limits)
     slack = 1 + TIE if closed else 1 - TIE
-    for pairs in unsure.nonzero().split(max(1, len(a))):
+    for pairs in unsure.nonzero().split(max(1, len(a) // 8)):
         i, j = pairs.unbind(1)
         exact, limit = _exact(part[i], other[j]), limits[j] * slack
         inside[i, j] = exact <= limit if closed else exact < limit
     return inside
+
+
+def _centred(rows: Tensor, centre: Tensor) -> Tensor:
+    return rows.to(torch.float64, copy=True).sub_(centre)
 
 
 def _products(a: Tensor, b: Tensor, offset: Tensor) -> Tensor:
@@ -155,8 +169,8 @@ def _norms(a: Tensor) -> Tensor:
 
 
 def _exact(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances of paired rows [n]."""
-    return (a.double() - b.double()).square_().sum(1)
+    """Squared distances [...] of rows a and b [..., F]."""
+    return (a.double() - b.double()).square_().sum(-1)
 
 
 def _mean(rows: Tensor, size: int) -> Tensor:
@@ -164,7 +178,7 @@ def _mean(rows: Tensor, size: int) -> Tensor:
 
 
 def _block_size(num_features: int, chunk_bytes: int) -> int:
-    """Largest n with 32 n² (products, masks, pairs) + 32 n F (four float64 blocks) ≤ chunk_bytes."""
+    """Largest n whose products and masks (32 n²) and four blocks (32 n F) fit in `chunk_bytes`."""
     found = (num_features**2 + chunk_bytes / 8) ** 0.5 - num_features
     return max(1, int(found / 2))
 

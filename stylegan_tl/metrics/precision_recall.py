@@ -20,7 +20,7 @@ __all__ = ["PrecisionRecall", "precision_recall"]
 def precision_recall(
     fake: Tensor, real: Tensor, k: int = 3, *, chunk_bytes: int = CHUNK_BYTES
 ) -> dict[str, float]:
-    """Precision and recall of features fake [N, F] and real [M, F]: {"precision", "recall"} in [0, 1].
+    """Precision and recall, in [0, 1], of features fake [N, F] and real [M, F].
 
     Balls are closed (≤), as in NVIDIA's `pr50k3_full`, which takes 50 000 fakes, all reals, k = 3
     and rounds features to float16 first; here distances are float64. Each side needs k + 1 rows.

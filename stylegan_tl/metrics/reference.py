@@ -26,8 +26,8 @@ from stylegan_tl.metrics.statistics import FeatureStatistics, StatisticsAccumula
 
 __all__ = ["MAX_FEATURES", "Images", "Reference", "cached_reference", "reference_hash", "spread"]
 
-MAX_FEATURES = 10_000  # rows kept for KID; FID's statistics always cover every image
-FORMAT = 1
+MAX_FEATURES = 10_000  # rows kept unless asked for more; FID's statistics always cover every image
+FORMAT = 2
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """`statistics` of all reals; `features` float32 [≤ MAX_FEATURES, F], evenly spaced rows."""
+    """`statistics` of all reals; `features` float32 [≤ keep, F], evenly spaced rows."""
 
     statistics: FeatureStatistics
     features: Tensor
@@ -62,17 +62,22 @@ def cached_reference(
     *,
     cache: str | Path | None = None,
     batch_size: int = 64,
+    keep: int = MAX_FEATURES,
 ) -> Reference:
-    """Return the reference of `dataset[indices]`, from `cache/reals/` if it is there and whole."""
+    """Return the reference of `dataset[indices]`, from `cache/reals/` if it is there and whole.
+
+    `keep` rows of features at most are kept beside the statistics.
+    """
+    wanted = spread(len(indices), keep)
     if cache is None:
-        return _compute(extractor, dataset, indices, batch_size)
-    key = _key(extractor, dataset, indices)
+        return _compute(extractor, dataset, indices, batch_size, wanted)
+    key = _key(extractor, dataset, indices, len(wanted))
     path = Path(cache) / "reals" / f"{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        found = _read(path, extractor.num_features, len(indices))
+        found = _read(path, extractor.num_features, len(indices), len(wanted))
         if found is None:
-            found = _compute(extractor, dataset, indices, batch_size)
+            found = _compute(extractor, dataset, indices, batch_size, wanted)
             _write(path, found)
     return found
 
@@ -82,16 +87,20 @@ def spread(count: int, limit: int) -> np.ndarray:
     return np.arange(count) if count <= limit else np.arange(limit) * count // limit
 
 
-def _key(extractor: Extractor, dataset: Images, indices: np.ndarray) -> str:
-    parts = [FORMAT, reference_hash(dataset, indices), extractor.digest, extractor.resize]
+def _key(extractor: Extractor, dataset: Images, indices: np.ndarray, rows: int) -> str:
+    network = [extractor.digest, extractor.resize, extractor.precision]
+    parts = [FORMAT, reference_hash(dataset, indices), *network, rows]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _compute(
-    extractor: Extractor, dataset: Images, indices: np.ndarray, batch_size: int
+    extractor: Extractor,
+    dataset: Images,
+    indices: np.ndarray,
+    batch_size: int,
+    wanted: np.ndarray,
 ) -> Reference:
-    accumulator = StatisticsAccumulator(extractor.num_features)
-    kept, wanted = [], spread(len(indices), MAX_FEATURES)
+    accumulator, kept = StatisticsAccumulator(extractor.num_features), []
     for start in range(0, len(indices), batch_size):
         batch = np.ascontiguousarray(dataset.images(indices[start : start + batch_size]))
         features = extractor(torch.from_numpy(batch)).cpu()
@@ -101,21 +110,22 @@ def _compute(
     return Reference(accumulator.compute(), torch.cat(kept))
 
 
-def _read(path: Path, num_features: int, count: int) -> Reference | None:
+def _read(path: Path, num_features: int, count: int, rows: int) -> Reference | None:
     if not path.is_file():
         return None
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("count", "mean", "scatter", "features")}
-        return _checked(arrays, num_features, count)
+        return _checked(arrays, num_features, count, rows)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s is damaged and is computed again: %s", path, error)
         return None
 
 
-def _checked(arrays: dict[str, np.ndarray], num_features: int, count: int) -> Reference:
+def _checked(
+    arrays: dict[str, np.ndarray], num_features: int, count: int, rows: int
+) -> Reference:
     shapes = [arrays[name].shape for name in ("mean", "scatter", "features")]
-    rows = min(count, MAX_FEATURES)
     if shapes != [(num_features,), (num_features,) * 2, (rows, num_features)]:
         raise ValueError(f"shapes {shapes}")
     if int(arrays["count"]) != count:

@@ -37,10 +37,12 @@ def load_exactly(
     what: str,
     *,
     optional: tuple[str, ...] = (),
+    assign: bool = False,
 ) -> None:
     """Load `state` into `network`; ValueError unless names and shapes agree.
 
-    BatchNorm's step counters are no weights; the names in `optional` may be missing.
+    BatchNorm's step counters are no weights; the names in `optional` may be missing. `assign` takes
+    the tensors themselves, for a network built on the meta device.
     """
     wanted = {k: v.shape for k, v in network.state_dict().items() if _is_weight(k)}
     wrong = [k for k, v in wanted.items() if k in state and state[k].shape != v]
@@ -51,7 +53,7 @@ def load_exactly(
             f"{path} is not {what}: {len(wrong)} tensors are missing, unknown or of another "
             f"shape, e.g. {', '.join(wrong[:3])}"
         )
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict(state, strict=False, assign=assign)
 
 
 def _open(path: Path) -> object:

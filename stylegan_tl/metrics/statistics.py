@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["FeatureStatistics", "StatisticsAccumulator"]
+__all__ = ["FeatureStatistics", "StatisticsAccumulator", "check_features", "draw"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FeatureStatistics:
     @classmethod
     def from_features(cls, features: Tensor, *, chunk: int = 4096) -> FeatureStatistics:
         """Statistics of `features` [N, F], any float dtype, finite; float64 inside."""
-        _check_features(features)
+        check_features(features)
         total = cls.empty(features.shape[1])
         for part in features.split(chunk):
             total = total.merge(_two_pass(part))
@@ -73,7 +73,7 @@ class StatisticsAccumulator:
 
     def update(self, features: Tensor) -> None:
         """Add `features` [N, F]."""
-        _check_features(features)
+        check_features(features)
         self._waiting.append(features.detach().cpu())
         if sum(len(part) for part in self._waiting) >= self._chunk:
             self._flush()
@@ -90,6 +90,11 @@ class StatisticsAccumulator:
         self._waiting = []
 
 
+def draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of `rows` [N, …] without replacement, in random order, from a CPU generator."""
+    return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
+
+
 def _two_pass(features: Tensor) -> FeatureStatistics:
     rows = features.double()
     mean = rows.mean(0)
@@ -97,7 +102,8 @@ def _two_pass(features: Tensor) -> FeatureStatistics:
     return FeatureStatistics(len(rows), mean, deviation.T @ deviation)
 
 
-def _check_features(features: Tensor) -> None:
+def check_features(features: Tensor) -> None:
+    """ValueError for what is not floats [N, F], or not finite."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be floats of shape [N, F], got {features.dtype} {tuple(features.shape)}"

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["laplacian_pyramid", "sliced_wasserstein"]
+from stylegan_tl.metrics.shell import FeatureMetric, arranged, scalars
+
+__all__ = ["SlicedWasserstein", "laplacian_pyramid", "sliced_wasserstein"]
 
 PATCH = 7
 SMALLEST = 16
@@ -53,6 +55,41 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
         pyramid.append(images - _expand(coarse))
         images = coarse
     return [*pyramid, images]
+
+
+class SlicedWasserstein(FeatureMetric):
+    """`sliced_wasserstein` of uint8 images [N, 3, R, R]: {"value" (the mean), "64", "32", …}.
+
+    Keeps the images. As many reals as fakes; patches and projections are drawn from `seed`.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        patches: int = 128,
+        projections: int = 512,
+        keep_reals: bool = False,
+    ) -> None:
+        super().__init__(keep_reals=keep_reals)
+        self.seed, self.patches, self.projections = seed, patches, projections
+
+    def check(self, features: Tensor) -> None:
+        """Refuse what is not uint8 [N, 3, R, R]."""
+        _check_images("the", features)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the distance of everything seen on all ranks."""
+        found = sliced_wasserstein(
+            arranged(self.rows(real=True)),
+            arranged(self.rows(real=False)),
+            generator=torch.Generator().manual_seed(self.seed),
+            patches=self.patches,
+            projections=self.projections,
+        )
+        return scalars({"value": found.pop("mean"), **found})
 
 
 def _smooth(images: Tensor) -> Tensor:
@@ -121,12 +158,8 @@ def _sorted(x: Tensor, directions: Tensor) -> Iterator[np.ndarray]:
 
 
 def _check(real: Tensor, fake: Tensor) -> None:
-    for name, images in (("real", real), ("fake", fake)):
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"{name} images must be uint8 [N, 3, R, R], "
-                f"got {images.dtype} {tuple(images.shape)}"
-            )
+    _check_images("real", real)
+    _check_images("fake", fake)
     if real.shape != fake.shape:
         raise ValueError(
             f"SWD needs as many real as fake images of one size, got {tuple(real.shape)} and "
@@ -135,3 +168,10 @@ def _check(real: Tensor, fake: Tensor) -> None:
     size = real.shape[-1]
     if size < SMALLEST or size & (size - 1) or real.shape[-2] != size or len(real) == 0:
         raise ValueError(f"SWD needs images of a power of two ≥ {SMALLEST} px, got {size} px")
+
+
+def _check_images(name: str, images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"{name} images must be uint8 [N, 3, R, R], got {images.dtype} {tuple(images.shape)}"
+        )

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from stylegan_tl.files import write_atomic
+from stylegan_tl.study.comparable import FIELDS, check_record
 from stylegan_tl.study.provenance import commit, hardware, versions
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
     "write_lines",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATES = ("running", "complete", "failed", "interrupted")
 
 # What a config may change without becoming another experiment. Keys are looked up at any depth.
@@ -42,7 +43,7 @@ _NOT_SCIENCE = frozenset(
     "hydra logger trainer launcher study experiment accelerator cache cache_dir device devices"
     " dry_run num_workers out output_dir run_dir runs runs_dir threads verbose workers".split()
 )
-_MEASURED = ("value", "stderr", "levels", "note", "seconds", "shared_seconds")  # not protocol
+_SINCE_2 = frozenset(("change", "evaluation_seconds", "flags"))  # absent in records of version 1
 _PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves
 
 
@@ -54,8 +55,10 @@ class TrialMismatch(ValueError):
 class Trial:
     """One cell (source, target, strategy, model) x one seed. Saved as `trial.json`.
 
-    `metrics` is {protocol name: {best: {value, kimg}, final: {value, kimg}, at: [...], protocol}},
-    filled by `observe`. Non-finite numbers are stored as null. Times are ISO 8601 in UTC.
+    `metrics` is {protocol name: {best: {value, kimg}, final: {value, kimg}, at: [...], protocol,
+    better}}, filled by `observe`. `change` holds {kimg, groups} per evaluation, `flags` what went
+    wrong and at which tick. `evaluation_seconds` is beside `wall_seconds`, which is training alone.
+    Non-finite numbers are stored as null. Times are ISO 8601 in UTC.
     """
 
     study: str
@@ -69,6 +72,7 @@ class Trial:
     updated: str | None = None
     finished: str | None = None
     wall_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     kimg: float = 0.0
     s_per_kimg: float | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class Trial:
     load_report: dict[str, Any] = field(default_factory=dict)
     freeze: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    change: list[dict[str, Any]] = field(default_factory=list)
+    flags: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -87,34 +93,41 @@ class Trial:
         """Whether there is nothing left to do: the same command again is skipped."""
         return self.state == "complete"
 
-    def observe(self, record: Mapping[str, Any], *, kimg: float, better: str = "min") -> None:
-        """Add one evaluation: `record` has `metric` and `value`, may have `stderr` and `seconds`.
+    def observe(self, record: Mapping[str, Any], *, kimg: float) -> None:
+        """Add one evaluation: a protocol (every field of `comparable.FIELDS`) and what it gave.
 
-        Everything else in it (counts, split, extractor digest, ...) is the protocol, which must not
-        change within a trial: ValueError if it does.
+        `better`, "min" unless the record says "max", decides which value is best. All else in the
+        record (value, stderr, seconds, ...) is the measurement. ValueError for a record that lacks
+        a field, and for a protocol that changes within the trial.
         """
-        if better not in ("min", "max"):
-            raise ValueError(f"better={better!r}: expected 'min' or 'max'")
+        check_record(record)
         record = _plain(record)
-        name = record.pop("metric")
-        at = {"kimg": _plain(kimg)}
-        at |= {k: record.pop(k) for k in _MEASURED if k in record}
-        entry = self.metrics.setdefault(name, {"better": better, "protocol": record, "at": []})
-        if entry["protocol"] != record:
+        name, better = record.pop("metric"), record.pop("better", "min")
+        if better not in ("min", "max"):
+            raise ValueError(f"metric {name!r}: better={better!r}, expected 'min' or 'max'")
+        protocol = {k: record.pop(k) for k in FIELDS if k in record}
+        entry = self.metrics.setdefault(name, {"better": better, "protocol": protocol, "at": []})
+        if entry["protocol"] != protocol:
             raise ValueError(
                 f"metric {name!r} changed its protocol within one trial: "
-                f"{_differences(entry['protocol'], record)}"
+                f"{_differences(entry['protocol'], protocol)}"
             )
-        entry["at"] = [row for row in entry["at"] if row["kimg"] != at["kimg"]] + [at]
+        _replace(entry["at"], {"kimg": _plain(kimg), **record})
         _summarise(entry)
 
+    def observe_change(self, groups: Mapping[str, float | None], *, kimg: float) -> None:
+        """Add how far each group of parameters is from the source's: {group: relative change}."""
+        _replace(self.change, {"kimg": _plain(kimg), "groups": _plain(groups)})
+
     def rewind(self, kimg: float) -> None:
-        """Forget evaluations after `kimg`: they will be made again when the run resumes there."""
+        """Forget what came after `kimg`: it will be made again when the run resumes there."""
         for name, entry in list(self.metrics.items()):
             entry["at"] = [row for row in entry["at"] if row["kimg"] <= kimg]
             _summarise(entry)
             if not entry["at"]:
                 del self.metrics[name]
+        self.change = [row for row in self.change if row["kimg"] <= kimg]
+        self.flags = [flag for flag in self.flags if flag["kimg"] <= kimg]
         self.kimg = min(self.kimg, kimg)
 
     def close(self, state: str, reason: str | None = None) -> None:
@@ -141,7 +154,7 @@ class Trial:
         if not isinstance(record, dict):
             raise ValueError(f"{path}: expected one JSON object, got {type(record).__name__}")
         _check_keys(cls, record, path)
-        trial = cls(**record)
+        trial = cls(**{**record, "schema_version": SCHEMA_VERSION})
         trial._validate(str(path))
         return trial
 
@@ -256,13 +269,18 @@ def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
         file.write(lines.encode())
 
 
+def _replace(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """Add `row` in the order of kimg; an earlier one of the same kimg goes."""
+    rows[:] = [other for other in rows if other["kimg"] != row["kimg"]] + [row]
+    rows.sort(key=lambda r: r["kimg"])
+
+
 def _summarise(entry: dict[str, Any]) -> None:
     """Best and final of a metric's evaluations; an evaluation without a finite value is no best."""
-    rows = sorted(entry["at"], key=lambda row: row["kimg"])
+    rows = entry["at"]
     known = [row for row in rows if row["value"] is not None]
     sign = -1.0 if entry["better"] == "max" else 1.0
     best = min(known, key=lambda row: sign * row["value"], default=None)
-    entry["at"] = rows
     for name, row in (("best", best), ("final", rows[-1] if rows else None)):
         entry[name] = row and {k: v for k, v in row.items() if not k.endswith("seconds")}
 
@@ -317,13 +335,14 @@ def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 def _check_keys(cls: type[Trial], record: Mapping[str, Any], path: Path) -> None:
     version = record.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise ValueError(
-            f"{path}: schema_version is {version!r}, this version of stylegan_tl reads "
+            f"{path}: schema_version is {version!r}, this version of stylegan_tl reads 1 and "
             f"{SCHEMA_VERSION}"
         )
     names = {f.name for f in dataclasses.fields(cls)}
-    problems = [f"missing key {name!r}" for name in sorted(names - record.keys())]
+    needed = names - _SINCE_2 if version == 1 else names
+    problems = [f"missing key {name!r}" for name in sorted(needed - record.keys())]
     problems += [f"unknown key {name!r}" for name in sorted(record.keys() - names)]
     if problems:
         raise ValueError(f"{path}: " + ", ".join(problems))

@@ -213,7 +213,7 @@ def test_latents_start_from_zero_only_where_they_can_leave_it(compose, tiny_over
     assert _made(compose(tiny_overrides("dcgan", *more))).objective.z.eq(0).all()
     config = compose(tiny_overrides("stylegan2_small", *more))
     with pytest.raises(NotApplicable, match="freeze.start=zero.*use freeze.start=normal"):
-        check_strategy(freeze_of(config["freeze"]), config)
+        check_strategy(freeze_of(config["freeze"]), config, None)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from stylegan_tl.metrics.evaluate import evaluate
+from stylegan_tl.metrics.fakes import Fakes, Rows, ahead, make_rows, spool_folder
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.fid import frechet_distance
-from stylegan_tl.metrics.kid import polynomial_mmd
+from stylegan_tl.metrics.kid import kernel_distance, polynomial_mmd
+from stylegan_tl.metrics.measure import Bank, measure
+from stylegan_tl.metrics.precision_recall import precision_recall
+from stylegan_tl.metrics.protocol import Protocol, expand
 from stylegan_tl.metrics.reference import cached_reference, spread
 from stylegan_tl.metrics.statistics import FeatureStatistics
+from stylegan_tl.study.comparable import check_record
 
 
 class _Network(torch.nn.Module):
@@ -35,7 +40,7 @@ def _extractor(digest="d1"):
     return Extractor("small", _Network(), digest=digest, num_features=12, resize="none")
 
 
-def _fakes(count=64, size=16):
+def _fakes(count=64, size=16, identity=None):
     pixels = _Dataset(count, seed=9, size=size).pixels // 2
     calls = []
 
@@ -43,7 +48,7 @@ def _fakes(count=64, size=16):
         calls.append((start, number))
         return torch.from_numpy(pixels[start : start + number])
 
-    return sample, pixels, calls
+    return Fakes(sample, identity=identity), pixels, calls
 
 
 def _reals(dataset):
@@ -51,10 +56,10 @@ def _reals(dataset):
 
 
 def test_fakes_are_made_once_and_every_record_is_complete():
-    dataset, (sample, pixels, calls) = _Dataset(), _fakes()
+    dataset, (fakes, pixels, calls) = _Dataset(), _fakes()
     names = ["fid50_train_small", "fid20_heldout_small", "kid64_train_small", "swd32_train"]
     records = evaluate(
-        names, sample=sample, reals=_reals(dataset), extractors={"small": _extractor()},
+        names, fakes=fakes, reals=_reals(dataset), extractors={"small": _extractor()},
         batch_size=24,
     )  # fmt: skip
     assert calls == [(0, 24), (24, 24), (48, 16)]
@@ -73,15 +78,16 @@ def test_fakes_are_made_once_and_every_record_is_complete():
     assert found["swd32_train"]["num_reals"] == 30
     assert found["fid20_heldout_small"]["num_reals"] == 10
     assert found["fid50_train_small"]["extractor_digest"] == "d1"
-    fields = {"value", "num_fakes", "num_reals", "split", "extractor", "extractor_digest", "resize"}
-    assert all(fields | {"reference_hash", "seconds"} <= set(r) for r in records)
+    for record in records:
+        check_record(record)
+        assert {"value", "seconds", "shared_seconds", "better"} <= set(record)
 
 
 def test_kid_leads_and_fid_carries_a_note_where_reals_are_few():
-    sample, _, _ = _fakes()
+    fakes, _, _ = _fakes()
     records = evaluate(
         ["fid20_train_small", "swd20_train", "kid20_train_small"],
-        sample=sample, reals=_reals(_Dataset()), extractors={"small": _extractor()},
+        fakes=fakes, reals=_reals(_Dataset()), extractors={"small": _extractor()},
     )  # fmt: skip
     assert [r["metric"][:3] for r in records] == ["kid", "fid", "swd"]
     assert "read KID first" in records[1]["note"]
@@ -89,12 +95,12 @@ def test_kid_leads_and_fid_carries_a_note_where_reals_are_few():
 
 
 def test_with_many_reals_the_given_order_stays():
-    sample, _, _ = _fakes()
+    fakes, _, _ = _fakes()
     dataset = _Dataset(5000, size=2)
     dataset.pixels = dataset.pixels[:, :, :2, :2]
     records = evaluate(
         ["fid20_train_small", "kid20_train_small"],
-        sample=sample, reals={"train": (dataset, np.arange(5000))},
+        fakes=fakes, reals={"train": (dataset, np.arange(5000))},
         extractors={"small": _extractor()}, batch_size=512,
     )  # fmt: skip
     assert [r["metric"][:3] for r in records] == ["fid", "kid"]
@@ -104,9 +110,9 @@ def test_with_many_reals_the_given_order_stays():
 def test_two_evaluations_give_the_same_numbers():
     values = []
     for batch_size in (64, 64):
-        sample, _, _ = _fakes()
+        fakes, _, _ = _fakes()
         records = evaluate(
-            ["kid20_train_small", "swd20_train"], sample=sample, reals=_reals(_Dataset()),
+            ["kid20_train_small", "swd20_train"], fakes=fakes, reals=_reals(_Dataset()),
             extractors={"small": _extractor()}, batch_size=batch_size,
         )  # fmt: skip
         values.append([r["value"] for r in records])
@@ -159,17 +165,28 @@ def test_parallel_trials_compute_the_reals_once(tmp_path):
 
 
 def test_refusals_name_the_protocol_and_the_reason():
-    sample, _, _ = _fakes()
+    fakes, _, _ = _fakes()
     dataset = _Dataset()
     reals = {"train": (dataset, np.arange(2))}
-    with pytest.raises(ValueError, match="heldout images.*at least 3.*not loaded") as error:
+    names = ["swd20_heldout", "kid20_train_small", "ppl20_zend_small", "paired20_small"]
+    names += ["intra20_train_small", "precision20_train_small"]
+    with pytest.raises(ValueError, match="cannot be measured") as error:
+        evaluate(names, fakes=fakes, reals=reals, extractors={})
+    lines = str(error.value).splitlines()[1:]
+    for name, reason in zip(
+        [*names[:4], names[5]],
+        ["no heldout images", "at least 3", "need a generator", "source model", "at least 4"],
+        strict=True,
+    ):
+        assert any(name in line and reason in line for line in lines), (name, reason)
+    with pytest.raises(ValueError, match="only 64 images"):
         evaluate(
-            ["swd20_heldout", "kid20_train_small"], sample=sample, reals=reals, extractors={}
-        )
-    assert "swd20_heldout" in str(error.value)
+            ["swd65_train"], fakes=Fakes(fakes.sample, "images", "x", 64),
+            reals=_reals(dataset), extractors={},
+        )  # fmt: skip
     with pytest.raises(ValueError, match="must give uint8"):
         evaluate(
-            ["fid20_train_small"], sample=lambda s, n: torch.zeros(n, 3, 8, 8),
+            ["fid20_train_small"], fakes=Fakes(lambda s, n: torch.zeros(n, 3, 8, 8)),
             reals=_reals(dataset), extractors={"small": _extractor()},
         )  # fmt: skip
 
@@ -177,3 +194,121 @@ def test_refusals_name_the_protocol_and_the_reason():
 def test_evenly_spaced_positions():
     assert spread(3, 5).tolist() == [0, 1, 2]
     assert spread(10, 4).tolist() == [0, 2, 5, 7]
+
+
+NAMES = [
+    "fid64_train_small", "kid64_heldout_small", "pr64_train_small", "dc64_train_small",
+    "swd64_train", "nearer64_small", "fidgap64_small", "residue64_small", "fidinf64_train_small",
+]  # fmt: skip
+
+
+def _all(fakes, **options):
+    dataset = _Dataset(80)
+    reals = {"train": (dataset, np.arange(40)), "heldout": (dataset, np.arange(40, 80))}
+    reals["source"] = (_Dataset(40, seed=5), np.arange(40))
+    return evaluate(
+        NAMES, fakes=fakes, reals=reals, extractors={"small": _extractor()}, **options
+    )  # fmt: skip
+
+
+def test_batch_size_changes_nothing():
+    first, second = (
+        {r["metric"]: r["value"] for r in _all(_fakes()[0], batch_size=size)} for size in (64, 7)
+    )
+    assert len(first) == 11
+    assert first == pytest.approx(second, rel=1e-6)
+
+
+def test_intervals_hold_the_values_and_say_how_they_were_made():
+    records = _all(_fakes()[0], rounds=20)
+    for record in records:
+        low, high = record["interval"]
+        assert low <= record["value"] <= high or record["metric"].startswith("fidinf")
+        assert low < high
+    again = _all(_fakes()[0], rounds=20)
+    assert [r["interval"] for r in records] == [r["interval"] for r in again]
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_a_killed_pass_goes_on_where_it_was(tmp_path):
+    fakes, pixels, calls = _fakes(2500, size=16, identity="model a")
+    options = dict(reals=_reals(_Dataset()), extractors={"small": _extractor()}, cache=tmp_path)
+    names = ["fid2500_train_small", "kid2500_train_small"]
+
+    def dies(done, total):
+        if done >= 2048:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        evaluate(names, fakes=fakes, say=dies, **options)
+    made = sum(count for _, count in calls)
+    calls.clear()
+    resumed = evaluate(names, fakes=fakes, **options)
+    assert sum(count for _, count in calls) == 2500 - 2048
+    assert made >= 2048
+    whole = evaluate(names, fakes=Fakes(fakes.sample), **options)
+    assert [r["value"] for r in resumed] == [r["value"] for r in whole]
+    assert not list((tmp_path / "passes").glob("*/*"))
+
+
+def test_a_value_that_was_measured_before_a_kill_is_not_measured_again(tmp_path, monkeypatch):
+    from stylegan_tl.metrics import evaluate as module
+
+    fakes, _, calls = _fakes(64, identity="model b")
+    options = dict(reals=_reals(_Dataset()), extractors={"small": _extractor()}, cache=tmp_path)
+    names = ["fid64_train_small", "kid64_train_small"]
+    measured, real = [], module.measure
+
+    def dies(protocol, bank):
+        if measured:
+            raise _Killed
+        measured.append(str(protocol))
+        return real(protocol, bank)
+
+    monkeypatch.setattr(module, "measure", dies)
+    with pytest.raises(_Killed):
+        evaluate(names, fakes=fakes, **options)
+    monkeypatch.setattr(module, "measure", lambda p, b: (measured.append(str(p)), real(p, b))[1])
+    evaluate(names, fakes=fakes, **options)
+    assert measured == names
+    assert len(calls) == 1
+
+
+def test_the_work_of_one_model_or_extractor_is_not_taken_for_anothers(tmp_path):
+    values = []
+    for identity, digest in (("a", "d1"), ("b", "d1"), ("a", "d2")):
+        fakes, _, calls = _fakes(1100, identity=identity)
+        make_rows(
+            expand(["fid1100_train_small"]), fakes, {"small": _extractor(digest)},
+            spool=spool_folder(tmp_path, fakes, {"small": _extractor(digest)}),
+        )  # fmt: skip
+        values.append(len(calls))
+    assert values[0] == values[1] == values[2] > 0
+
+
+def test_ahead_makes_each_item_once_in_order():
+    made = []
+    found = list(ahead(lambda a, b: made.append(a) or a + b, [(1, 2), (3, 4)], "cpu"))
+    assert found == [((1, 2), 3), ((3, 4), 7)]
+    assert made == [1, 3]
+
+
+def test_the_presets_measure_as_nvidia_defines_them():
+    """KID's subsets and precision's reals, on a stand-in of 3 fakes a definition."""
+    dataset = _Dataset(40)
+    bank_of = dict(reals={"full": (dataset, np.arange(40))}, cache=None, batch_size=64, seed=0)
+    features = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
+    rows = Rows(features={"inception": features, "vgg16": features})
+    extractors = {name: _extractor() for name in ("inception", "vgg16")}
+    bank = Bank(rows, Fakes(lambda s, n: None), extractors=extractors, **bank_of)
+    real = _Network()(torch.from_numpy(dataset.pixels))
+    found = measure(Protocol.parse("kid50k_full"), bank)
+    generator = torch.Generator().manual_seed(0)
+    wanted = kernel_distance(features, real, subset_size=40, num_subsets=100, generator=generator)
+    assert (found["value"], found["stderr"]) == pytest.approx(wanted)
+    assert "100 subsets" in found["estimator"]
+    recall = measure(Protocol.parse("pr50k3_full_recall"), bank)
+    assert recall["value"] == pytest.approx(precision_recall(features, real, k=3)["recall"])

@@ -139,7 +139,7 @@ def test_a_file_with_other_than_the_published_digits_is_refused(cache):
 
 def test_what_a_network_cannot_do_is_a_clear_error():
     small = load_extractor("small")
-    with pytest.raises(ValueError, match="small has no classes: use inception"):
+    with pytest.raises(ValueError, match="small gives no logits: use inception"):
         small.logits(IMAGES)
     network = torch.nn.Flatten()
     other = Extractor("other", network, digest="0", num_features=0, resize="none")

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from stylegan_tl.study import provenance
-from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same, identity
+from stylegan_tl.study.trial import (
+    SCHEMA_VERSION,
+    MetricsLog,
+    Trial,
+    TrialMismatch,
+    check_same,
+    identity,
+)
 
 CONFIG = {
     "source": {"name": "bedroom", "path": "/data/bedroom.zip"},
@@ -24,6 +31,19 @@ CONFIG = {
     "trainer": {"devices": 1},
 }
 
+
+PROTOCOL = {
+    "of": "model",
+    "num_fakes": 1000,
+    "num_reals": 900,
+    "split": "train",
+    "extractor": "small",
+    "extractor_digest": "aa",
+    "precision": "fp32",
+    "resize": "64 px",
+    "estimator": "plain",
+    "reference_hash": "00",
+}
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -80,36 +100,90 @@ def test_load_refuses_half_a_file(tmp_path):
         Trial.load(path)
 
 
+def _record(metric, value, **more):
+    return {"metric": metric, "value": value, **PROTOCOL, **more}
+
+
 def test_best_final_and_rewind():
     trial = _trial()
     for kimg, value in ((1, 50.0), (2, 30.0), (3, math.nan), (4, 40.0)):
-        trial.observe(
-            {"metric": "fid1k", "value": value, "split": "train", "seconds": 2}, kimg=kimg
-        )
+        trial.observe(_record("fid1k", value, seconds=2), kimg=kimg)
     fid = trial.metrics["fid1k"]
     assert fid["best"] == {"kimg": 2, "value": 30.0}
     assert fid["final"] == {"kimg": 4, "value": 40.0}
-    assert fid["protocol"] == {"split": "train"}
+    assert fid["protocol"] == PROTOCOL
     trial.rewind(1)
     assert trial.metrics["fid1k"]["best"] == trial.metrics["fid1k"]["final"]
     assert trial.metrics["fid1k"]["final"] == {"kimg": 1, "value": 50.0}
-    trial.observe({"metric": "recall", "value": 0.1}, kimg=1, better="max")
-    trial.observe({"metric": "recall", "value": 0.3}, kimg=2, better="max")
+
+
+def test_the_record_says_which_value_is_better():
+    trial = _trial()
+    for kimg, value in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        trial.observe(_record("recall", value, better="max"), kimg=kimg)
+        trial.observe(_record("fid1k", value), kimg=kimg)
     assert trial.metrics["recall"]["best"]["value"] == 0.3
+    assert trial.metrics["fid1k"]["best"]["value"] == 0.1
+    assert (trial.metrics["recall"]["better"], trial.metrics["fid1k"]["better"]) == ("max", "min")
+    with pytest.raises(ValueError, match="better='higher', expected 'min' or 'max'"):
+        trial.observe(_record("recall", 0.1, better="higher"), kimg=4)
+
+
+@pytest.mark.parametrize("field", PROTOCOL)
+def test_a_record_without_its_whole_protocol_is_refused(field):
+    record = _record("fid1k", 1.0)
+    del record[field]
+    trial = _trial()
+    with pytest.raises(ValueError, match=f"'fid1k' lacks {field}: "):
+        trial.observe(record, kimg=1)
+    assert trial.metrics == {}
+    trial.observe(_record("swd500", 1.0, **{field: None}), kimg=1)
 
 
 def test_a_repeated_evaluation_replaces_the_earlier_one():
     trial = _trial()
     for value in (9.0, 8.0):
-        trial.observe({"metric": "kid", "value": value, "stderr": 0.1}, kimg=1)
+        trial.observe(_record("kid", value, stderr=0.1), kimg=1)
+        trial.observe_change({"G.conv": value}, kimg=1)
     assert trial.metrics["kid"]["at"] == [{"kimg": 1, "value": 8.0, "stderr": 0.1}]
+    assert trial.change == [{"kimg": 1, "groups": {"G.conv": 8.0}}]
 
 
 def test_a_changed_protocol_is_refused():
     trial = _trial()
-    trial.observe({"metric": "fid1k", "value": 1.0, "num_reals": 1000}, kimg=1)
+    trial.observe(_record("fid1k", 1.0, num_reals=1000), kimg=1)
     with pytest.raises(ValueError, match="num_reals: 1000 -> 900"):
-        trial.observe({"metric": "fid1k", "value": 1.0, "num_reals": 900}, kimg=2)
+        trial.observe(_record("fid1k", 1.0), kimg=2)
+
+
+def test_changes_and_flags_rewind_with_the_metrics(tmp_path):
+    trial = _trial(flags=[{"flag": "mode collapse", "tick": t, "kimg": float(t)} for t in (1, 3)])
+    for kimg in (0, 2, 4):
+        trial.observe_change({"G": kimg / 10, "D.noise": None}, kimg=kimg)
+    trial.rewind(2)
+    trial.save(tmp_path / "trial.json")
+    loaded = Trial.load(tmp_path / "trial.json")
+    assert [row["kimg"] for row in loaded.change] == [0, 2]
+    assert loaded.change[1]["groups"] == {"G": 0.2, "D.noise": None}
+    assert [flag["tick"] for flag in loaded.flags] == [1]
+
+
+def test_a_record_of_version_1_is_read_with_what_it_has(tmp_path):
+    path = tmp_path / "trial.json"
+    _trial(kimg=2.0).save(path)
+    record = json.loads(path.read_text())
+    later = {"change", "flags", "evaluation_seconds"}
+    old = {k: v for k, v in record.items() if k not in later} | {"schema_version": 1}
+    path.write_text(json.dumps(old))
+    trial = Trial.load(path)
+    assert (trial.kimg, trial.change, trial.flags, trial.evaluation_seconds) == (2.0, [], [], 0.0)
+    trial.save(path)
+    assert json.loads(path.read_text())["schema_version"] == SCHEMA_VERSION
+    for version, missing in ((SCHEMA_VERSION, "flags"), (1, "kimg")):
+        damaged = {k: v for k, v in old.items() if k != "kimg"} if version == 1 else old
+        path.write_text(json.dumps({**damaged, "schema_version": version}))
+        with pytest.raises(ValueError, match=f"missing key '{missing}'"):
+            Trial.load(path)
 
 
 def test_identity_is_about_science_only():

@@ -1,0 +1,157 @@
+"""What is measured, against what and with what, from the configuration of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylegan_tl.assembly import Target, cache_of, open_domain
+from stylegan_tl.callbacks import EvaluationSamples
+from stylegan_tl.config import pretrain_config
+from stylegan_tl.data.open import kind_of, open_dataset
+from stylegan_tl.metrics.evaluate import check, evaluate
+from stylegan_tl.metrics.fakes import Fakes
+from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
+from stylegan_tl.metrics.protocol import expand
+from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.restore import rebuild, restore
+from stylegan_tl.source.obtain import find_source
+from stylegan_tl.source.portable import SourceModel
+
+__all__ = [
+    "GeneratedImages",
+    "check_metrics",
+    "evaluation_of",
+    "extractors_of",
+    "fakes_of",
+    "images_as_fakes",
+    "reals_of",
+    "source_model",
+]
+
+
+class GeneratedImages:
+    """The images of a model in the place of reals: image number i is fake number i."""
+
+    def __init__(self, model: AdversarialModel, source: SourceModel, count: int) -> None:
+        self.classes = np.eye(model.G.c_dim, dtype=np.float32)
+        self.samples = EvaluationSamples(model, self.classes if model.G.c_dim else None)
+        self.content_hash = f"model {source.sha256}"
+        self.num_images = count
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [N, 3, R, R]."""
+        runs = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+        parts = [self.samples(int(run[0]), len(run)).cpu().numpy() for run in runs]
+        return np.concatenate(parts)
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """Every class as often, float32 [N, c_dim]."""
+        return self.classes[np.asarray(indices) % len(self.classes)]
+
+
+def extractors_of(metric: dict[str, Any], device: torch.device | str) -> dict[str, Extractor]:
+    """The extractors that the metrics of `metric` need, on `device`, by name."""
+    return {
+        name: load_extractor(name, **own, precision=metric["precision"]).to(device)
+        for name, own in _used(metric).items()
+    }
+
+
+def check_metrics(config: dict[str, Any], target: Target) -> None:
+    """Raise ValueError for what the metrics lack, before a source model is trained."""
+    for name, own in _used(config["metric"]).items():
+        check_extractor(name, **own)
+    sizes = {split: len(indices) for split, (_, indices) in target.splits.items()}
+    source = config["source"]
+    if source.get("domain") or source.get("path"):
+        sizes["source"] = 10**9  # opened, and perhaps packed, only if it is asked for
+    check(config["metric"]["names"], sizes, source=source["kind"] != "scratch")
+
+
+def reals_of(config: dict[str, Any], target: Target) -> dict[str, Any]:
+    """The splits that the metrics compare with; the source's images only where they are asked."""
+    splits = dict(target.splits)
+    source = config["source"] or {}
+    wanted = {split for p in expand(config["metric"]["names"]) for split in p.splits}
+    if "source" in wanted and (source.get("domain") or source.get("path")):
+        domain = open_domain(source, config)
+        splits["source"] = (domain.dataset, domain.train)
+    return splits
+
+
+def evaluation_of(
+    config: dict[str, Any], target: Target, source: SourceModel | None
+) -> Callable[[AdversarialModel], list[dict[str, Any]]] | None:
+    """What measures a model by the metrics of `config` while it trains; None for none."""
+    metric = config["metric"]
+    if not metric["names"]:
+        return None
+    extractors = extractors_of(metric, "cpu")
+    reals = reals_of(config, target)
+    paired = any(p.needs("G_source") for p in expand(metric["names"]))
+    before = rebuild(source) if paired and source is not None else None
+
+    def measure(model: AdversarialModel) -> list[dict[str, Any]]:
+        return evaluate(
+            metric["names"],
+            fakes=fakes_of(model, target, source=before and before.to(model.device)),
+            reals=reals,
+            extractors={k: v.to(model.device) for k, v in extractors.items()},  # by now on a GPU
+            cache=cache_of(config) / "statistics",
+            rounds=metric["rounds"],
+        )
+
+    return measure
+
+
+def fakes_of(
+    model: AdversarialModel,
+    target: Target,
+    *,
+    identity: str | None = None,
+    source: AdversarialModel | None = None,
+) -> Fakes:
+    """G_ema of `model` as what is measured, with the labels of the target's training images."""
+    labels = target.dataset.labels(target.train) if model.G.c_dim else None
+    samples = EvaluationSamples(model, labels)
+    return Fakes(
+        samples,
+        identity=identity,
+        G=model.G_ema,
+        latents=samples.latents,
+        source=None if source is None else EvaluationSamples(source, labels),
+    )
+
+
+def images_as_fakes(config: dict[str, Any]) -> tuple[Fakes, str]:
+    """The folder, zip or packed data `images` as what is measured, and its name."""
+    path = Path(config["images"]).expanduser()
+    spec = {"kind": kind_of(path), "path": str(path)}
+    data = open_dataset(spec, resolution=config["resolution"], cache=cache_of(config))
+    order = np.random.default_rng(0).permutation(data.num_images)  # files often come by class
+
+    def sample(start: int, count: int) -> torch.Tensor:
+        return torch.from_numpy(data.images(order[start : start + count]))
+
+    return Fakes(sample, "images", data.content_hash, data.num_images), str(path)
+
+
+def source_model(config: dict[str, Any], device: torch.device | str) -> AdversarialModel | None:
+    """The source model of a run, if the metrics need it: named, or trained for the run."""
+    if not any(p.needs("G_source") for p in expand(config["metric"]["names"])):
+        return None
+    named, run = (config["source"] or {}).get("checkpoint"), config["run"]
+    transferred = run.get("pretrain") and run["source"]["kind"] != "scratch"
+    path = named or (find_source(pretrain_config(run), cache_of(config)) if transferred else None)
+    return None if path is None else restore(path)[0].to(device)
+
+
+def _used(metric: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Extractor → its path, digest and heads, of those that the metrics need."""
+    names = {p.extractor for p in expand(metric["names"])} - {None}
+    return {name: metric["extractors"].get(name, {}) for name in sorted(names)}

@@ -1,0 +1,228 @@
+"""`python -m stylegan_tl.weights list | verify | fetch NAME`: weights of the metrics' networks.
+
+The one place that downloads, and only when told to. A file gets its name after its SHA-256 was
+checked: a broken or a wrong download is never used. Without a network, copy the file to the folder
+that `list` names, or fetch from a path: `fetch inception --url /media/stick/file.pth`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from stylegan_tl.metrics.catalogue import Entry
+
+__all__ = ["fetch", "main"]
+
+BLOCK = 1 << 20
+_FOLDERS = """\
+lpips reads vgg16's file; its linear heads come with torchmetrics. small is bundled.
+dinov2 and clip are a folder with config.json and model.safetensors: give it as path=, with the
+sha256 of the latter."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command: 0 if all is well, 1 if a file is missing, wrong or cannot be had."""
+    given = _parser().parse_args(argv)
+    try:
+        return given.run(given)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> Path:
+    """Copy `url` (http, https, file, or a path) to `out` if its SHA-256 begins with `sha256`.
+
+    Returns at once if `out` is already that file. A download that was cut short lies in
+    `<out>.part`, and the next call goes on from there where the server can; two processes take
+    turns. `timeout`: seconds without a byte. ValueError and no file for other content, OSError
+    if the address does not answer or ends early.
+    """
+    from filelock import FileLock
+
+    from stylegan_tl.files import file_sha256
+
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        if out.is_file() and file_sha256(out).startswith(sha256.lower()):
+            return out
+        part = out.with_name(out.name + ".part")
+        _download(_address(url), part, timeout)
+        found = file_sha256(part)
+        if not found.startswith(sha256.lower()):
+            part.unlink()
+            raise ValueError(
+                f"{url} is not the file that was asked for: its sha256 is {found}, not {sha256}; "
+                "nothing was kept"
+            )
+        os.replace(part, out)
+    return out
+
+
+def _download(url: str, part: Path, timeout: float) -> None:
+    """Bring all bytes of `url` into `part`, after those that are there if the server agrees."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    have = part.stat().st_size if part.is_file() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=timeout) as answer:
+            _receive(answer, part, have)
+    except HTTPError as error:
+        if error.code != 416:  # 416: `part` is no beginning of the file there
+            raise OSError(f"{url} answers {error.code} {error.reason}") from error
+        part.unlink()
+        _download(url, part, timeout)
+    except (OSError, HTTPException) as error:
+        kept = part.stat().st_size if part.is_file() else 0
+        again = f"; run it again to go on after {kept / 1e6:.1f} MB" if kept else ""
+        raise OSError(f"{url}: {error or type(error).__name__}{again}") from error
+
+
+def _receive(answer: HTTPResponse, part: Path, have: int) -> None:
+    resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    resumed = resumed and getattr(answer, "status", None) == 206
+    start = have if resumed else 0
+    length = answer.headers.get("Content-Length")
+    total = None if length is None else start + int(length)
+    show = _Progress(part.name.removesuffix(".part"), total)
+    with open(part, "ab" if resumed else "wb") as file:
+        done = start
+        while block := answer.read(BLOCK):
+            file.write(block)
+            done += len(block)
+            show(done)
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and done != total:
+        raise OSError(f"the answer ended after {done} of {total} bytes")
+    show(done, last=True)
+
+
+def _address(url: str) -> str:
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if not scheme and Path(url).is_file():
+        return Path(url).resolve().as_uri()
+    if scheme not in ("http", "https", "file"):
+        raise ValueError(f"{url!r} is neither a file nor an http, https or file address")
+    return url
+
+
+class _Progress:
+    """Megabytes so far: a line that redraws itself on a terminal, one now and then in a log."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self.what, self.total, self.live = what, total, sys.stderr.isatty()
+        self.shown = time.monotonic()
+
+    def __call__(self, done: int, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - self.shown < (0.2 if self.live else 10):
+            return
+        self.shown = now
+        share = f" of {self.total / 1e6:.1f}" if self.total else ""
+        text = f"{self.what}: {done / 1e6:.1f}{share} MB"
+        end = "\n" if last or not self.live else ""
+        print(("\r\x1b[K" if self.live else "") + text, end=end, file=sys.stderr, flush=True)
+
+
+def _list(given: argparse.Namespace) -> int:
+    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder
+
+    print(f"in {default_folder()}:")
+    for one in CATALOGUE:
+        there = "there" if (default_folder() / one.file).is_file() else "not there"
+        print(f"\n{one.name} ({there}): {one.purpose}")
+        print(f"  {one.file}, {one.megabytes} MB, {one.licence}, sha256 {one.sha256}…")
+        print(f"  {one.url}")
+    print(f"\n{_FOLDERS}")
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder, entry, verified
+
+    wrong = 0
+    for one in [entry(given.name)] if given.name else CATALOGUE:
+        path = default_folder() / one.file
+        try:
+            if not path.is_file():
+                wrong += bool(given.name)
+                print(f"{one.name}: {path} is not there")
+                continue
+            print(f"{one.name}: {path} is whole, sha256={verified(one, path)}")
+        except ValueError as error:
+            wrong += 1
+            print(f"{one.name}: {error}")
+    return int(wrong > 0)
+
+
+def _fetch(given: argparse.Namespace) -> int:
+    from stylegan_tl.files import file_sha256
+    from stylegan_tl.metrics.catalogue import default_folder, entry, verified
+
+    one = entry(given.name)
+    out = given.out or default_folder() / one.file
+    wanted = _wanted(one, given.sha256, out, own_place=given.out is None)
+    fetch(given.url or one.url, out, sha256=wanted, timeout=given.timeout)
+    digest = verified(one, out) if given.out is None else file_sha256(out)
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), sha256={digest}")
+    return 0
+
+
+def _wanted(one: Entry, given: str | None, out: Path, *, own_place: bool) -> str:
+    """Return the digest to demand: what was given, else that of the first use, else published."""
+    from stylegan_tl.metrics.catalogue import recorded
+
+    if given is not None and not 8 <= len(given) <= 64:
+        raise ValueError(f"--sha256 {given}: give 8 to 64 hex digits")
+    if not own_place:
+        return given or one.sha256
+    if given is not None and not given.lower().startswith(one.sha256):
+        raise ValueError(
+            f"--sha256 {given} is another file than {one.file} ({one.sha256}…): give it a place of "
+            "its own with --out, and use it with path= and sha256="
+        )
+    first = recorded(out)
+    if given is not None and first is not None and not first.startswith(given.lower()):
+        raise ValueError(
+            f"--sha256 {given} is not the file that was used here first ({first}): delete "
+            f"{out.name} and {out.name}.json if you mean to replace it"
+        )
+    return max((given, first, one.sha256), key=lambda digits: len(digits or ""))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stylegan_tl.weights",
+        description=__doc__.partition("\n\n")[2],
+    )
+    commands = parser.add_subparsers(required=True, metavar="list | verify | fetch")
+    one = commands.add_parser("list", help="what there is, where it belongs, what is there")
+    one.set_defaults(run=_list)
+    one = commands.add_parser("verify", help="check the files in the cache against their digests")
+    one.add_argument("name", nargs="?", help="one of them (default: all that are there)")
+    one.set_defaults(run=_verify)
+    one = commands.add_parser("fetch", help="download one file")
+    one.add_argument("name", help="inception, vgg16")
+    one.add_argument("--url", help="another address or a path (default: the public one)")
+    one.add_argument("--sha256", help="its SHA-256, 8 to 64 hex digits (default: as published)")
+    one.add_argument("--out", type=Path, help="where to put it (default: the cache)")
+    one.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte")
+    one.set_defaults(run=_fetch)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
