@@ -23,7 +23,7 @@ from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.networks.adapters import fold, plain_name
 
 __all__ = [
-    "Evaluation",
+    "EvaluationSamples",
     "FixedSamples",
     "Interrupt",
     "SourceChange",
@@ -88,44 +88,34 @@ class FixedSamples:
         return torch.cat(parts).cpu().numpy()
 
 
-class Evaluation:
-    """G_ema against the reals: calls `evaluate` with fakes that are the same in every run.
-
-    `evaluate(sample)` takes `sample(start, count) -> uint8 [count, 3, R, R]` and returns records;
-    `labels` (float32 [n, c_dim], or None) are those of the reals, drawn from with replacement.
-    """
-
-    def __init__(
-        self, evaluate: Callable[..., list[dict]], labels: np.ndarray | None = None
-    ) -> None:
-        self.evaluate, self.labels = evaluate, labels
-
-    def __call__(self, model: AdversarialModel) -> list[dict]:
-        """Records, one per metric."""
-        return self.evaluate(sample=_Fakes(model, self.labels))
-
-
-class _Fakes:
-    """`fakes(start, count)`: fake number i is a function of i and the model alone.
+class EvaluationSamples:
+    """`samples(start, count)`: fake number i is a function of i and the model alone.
 
     z and label of the block i // 64 come from one seed, drawn on the CPU; the images of a block are
     made whole, in parts of a size that the resolution sets. So neither the batches that a metric
     asks for nor who else asks changes an image. Noise comes from the device's own generator.
+    `labels` (float32 [n, c_dim], or None) are those of the reals, drawn from with replacement.
     """
 
-    def __init__(self, model: AdversarialModel, labels: np.ndarray | None) -> None:
-        self.model, self.labels = model, labels
+    def __init__(self, model: AdversarialModel, labels: np.ndarray | None = None) -> None:
+        self.model, self._labels = model, labels
         self._last: tuple[int, Tensor] | None = None
         self._part = max(4, min(_BLOCK, _BLOCK * 256**2 // model.G.resolution**2))
 
     def __call__(self, start: int, count: int) -> Tensor:
         """Fakes number start … start + count − 1: uint8 [count, 3, R, R]."""
-        pieces = []
-        for number in range(start // _BLOCK, -(-(start + count) // _BLOCK)):
-            first = number * _BLOCK
-            block = self._block(number)
-            pieces.append(block[max(start - first, 0) : start + count - first])
-        return torch.cat(pieces) if pieces else self._block(0)[:0]
+        return _from_blocks(self._block, start, count)
+
+    def latents(self, start: int, count: int) -> Tensor:
+        """Their z [count, z_dim], on the model's device."""
+        z = _from_blocks(lambda i: self.model.latents(_BLOCK, _generator(i)), start, count)
+        return z.to(self.model.device)
+
+    def labels(self, start: int, count: int) -> Tensor | None:
+        """Their labels [count, c_dim], on the model's device; None without classes."""
+        if self._labels is None:
+            return None
+        return _from_blocks(self._drawn, start, count).to(self.model.device)
 
     def _block(self, number: int) -> Tensor:
         if self._last is None or self._last[0] != number:
@@ -133,20 +123,35 @@ class _Fakes:
         return self._last[1]
 
     def _made(self, number: int) -> Tensor:
-        state = np.random.SeedSequence([_EVALUATION_SEED, number]).generate_state(1, np.uint64)
-        seed = int(state[0]) & (2**63 - 1)
-        model = self.model
-        z = model.latents(_BLOCK, torch.Generator().manual_seed(seed)).to(model.device)
-        c = None if self.labels is None else self._drawn(seed).to(model.device)
-        noise = torch.Generator(model.device).manual_seed(seed)
+        first, model = number * _BLOCK, self.model
+        z, c = self.latents(first, _BLOCK), self.labels(first, _BLOCK)
+        noise = torch.Generator(model.device).manual_seed(_seed(number))
         return torch.cat([
             model.sample(part, None if c is None else c[i : i + len(part)], generator=noise)
             for i, part in _parts(z, self._part)
         ])
 
-    def _drawn(self, seed: int) -> Tensor:
-        rows = np.random.default_rng(seed).integers(len(self.labels), size=_BLOCK)
-        return torch.from_numpy(self.labels[rows])
+    def _drawn(self, number: int) -> Tensor:
+        rows = np.random.default_rng(_seed(number)).integers(len(self._labels), size=_BLOCK)
+        return torch.from_numpy(self._labels[rows])
+
+
+def _seed(block: int) -> int:
+    state = np.random.SeedSequence([_EVALUATION_SEED, block]).generate_state(1, np.uint64)
+    return int(state[0]) & (2**63 - 1)
+
+
+def _generator(block: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(block))
+
+
+def _from_blocks(block: Callable[[int], Tensor], start: int, count: int) -> Tensor:
+    """Rows start … start + count − 1 of endless blocks of 64."""
+    pieces = []
+    for number in range(start // _BLOCK, -(-(start + count) // _BLOCK)):
+        first = number * _BLOCK
+        pieces.append(block(number)[max(start - first, 0) : start + count - first])
+    return torch.cat(pieces) if pieces else block(0)[:0]
 
 
 class SourceChange:

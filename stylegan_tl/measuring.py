@@ -124,6 +124,7 @@ def fakes_of(
         identity=identity,
         G=model.G_ema,
         latents=samples.latents,
+        labels=samples.labels if labels is not None else None,
         source=None if source is None else EvaluationSamples(source, labels),
     )
 

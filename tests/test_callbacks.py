@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_tl.callbacks import Evaluation, SourceChange
+from stylegan_tl.callbacks import EvaluationSamples, SourceChange
 from stylegan_tl.freeze.adapt import Adapt, register
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.models.dcgan import DCGAN
@@ -42,7 +42,7 @@ def _dcgan(c_dim=0):
 
 
 def _fakes(model, labels=None):
-    return Evaluation(lambda sample: sample, labels)(model)
+    return EvaluationSamples(model, labels)
 
 
 @pytest.fixture(params=[_stylegan2, _dcgan], ids=["stylegan2", "dcgan"])

@@ -89,8 +89,9 @@ def _throughput(given: argparse.Namespace, G: Generator, extractor: Extractor, d
         rates[name] = count / _timed(run, device)
         print(f"{name:<16} {rates[name]:8.1f} images/s")
     bound = 1 / (1 / rates["extractor alone"] + 1 / rates["generator alone"])
-    print(f"evaluation / extractor alone        {rates['evaluation'] / rates['extractor alone']:.2f}")
-    print(f"evaluation / the two one after other {rates['evaluation'] / bound:.2f}")
+    whole, bare = rates["evaluation"], rates["extractor alone"]
+    print(f"evaluation / extractor alone         {whole / bare:.2f}")
+    print(f"evaluation / the two one after other {whole / bound:.2f}")
 
 
 def _harm(given: argparse.Namespace, G: Generator, device: torch.device) -> None:

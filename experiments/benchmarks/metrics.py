@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-scipy", action="store_true", help="saves a minute or more")
-    parser.add_argument("--neighbours", type=int, help="only nearest neighbours, among as many rows")
+    parser.add_argument("--neighbours", type=int, help="only k-NN, among as many rows")
     parser.add_argument("--queries", type=int, help="rows to find neighbours of; default: all")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

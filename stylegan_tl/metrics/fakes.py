@@ -43,7 +43,7 @@ class Fakes:
     identity: names the images exactly (a digest of the model or of the files); None forbids
               keeping a half-finished pass.
     count:    how many there are; None for a generator.
-    G, latents:  for path lengths: the generator, and (start, count) → z, c of its latents.
+    G, latents, labels:  for path lengths: the generator, and (start, count) → z and → c or None.
     source:   for paired distances: `sample` of the source model, from the same latents.
     """
 
@@ -52,7 +52,8 @@ class Fakes:
     identity: str | None = None
     count: int | None = None
     G: nn.Module | None = None
-    latents: Callable[[int, int], tuple[Tensor, Tensor | None]] | None = None
+    latents: Callable[[int, int], Tensor] | None = None
+    labels: Callable[[int, int], Tensor | None] | None = None
     source: Sample | None = None
 
 

@@ -48,6 +48,11 @@ class Extractor:
         self._network = network.eval().requires_grad_(False)
         self._device = torch.device("cpu")
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; images are moved to it."""
+        return self._device
+
     def to(self, device: torch.device | str) -> Extractor:
         """Move the network; images are moved to it in each call. Returns self."""
         self._network.to(device)

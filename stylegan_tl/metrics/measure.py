@@ -145,8 +145,7 @@ def _fidinf(protocol: Protocol, bank: Bank) -> Found:
     sides = "fakes and reals" if all_kept else "fakes"
     samples = (fake, reference.features) if all_kept else (fake,)
     return {
-        "value": found.pop("value"),
-        "stderr": found.pop("stderr"),
+        **_named(found, "value", "stderr"),
         "num_reals": reference.statistics.count,
         "estimator": f"FID over 1/N of the {sides}, least squares, at 1/N = 0",
         "detail": found,
@@ -243,6 +242,7 @@ def _path_length(protocol: Protocol, bank: Bank) -> Found:
         sampling=sampling,
         count=protocol.num_fakes,
         latents=bank.fakes.latents,
+        labels=bank.fakes.labels,
         seed=bank.seed,
     )
     return {
@@ -259,7 +259,7 @@ def _intra(protocol: Protocol, bank: Bank) -> Found:
     embed = bank.extractors[protocol.extractor].embed
     found = intra_cluster(bank.images(protocol), anchors, embed, generator=bank.generator())
     return {
-        "value": found.pop("value"),
+        **_named(found, "value", "stderr"),
         "num_reals": len(anchors),
         "estimator": "nearest real by perceptual distance, 50 a cluster, mean of the clusters",
         "detail": found,
@@ -276,8 +276,7 @@ def _nearer(protocol: Protocol, bank: Bank) -> Found:
 
     found = nearer_share(fake, train, held, generator=bank.generator())
     return {
-        "value": found.pop("value"),
-        "stderr": found.pop("stderr"),
+        **_named(found, "value", "stderr"),
         "num_reals": min(len(train), len(held)),
         "estimator": "equal numbers of training and held-out images, ties count half",
         "detail": found,
@@ -326,13 +325,17 @@ def _residue(protocol: Protocol, bank: Bank) -> Found:
 
     found = source_residue(fake, source, target, generator=bank.generator())
     return {
-        "value": found.pop("value"),
-        "stderr": found.pop("stderr"),
+        **_named(found, "value", "stderr", "note"),
         "num_reals": len(source) + len(target),
         "estimator": "logistic regression on the features, cross-validated",
         "detail": found,
         **bank.interval(score, fake, source, target).get("value", {}),
     }
+
+
+def _named(found: Found, *names: str) -> Found:
+    """Take these out of `found`, where they are there."""
+    return {name: found.pop(name) for name in names if name in found}
 
 
 def _normal(found: Found, bank: Bank) -> Found:
