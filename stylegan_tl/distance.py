@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Compose the configuration and measure the pair."""
-    import hydra
+    from stylegan_tl.command import run_command
 
-    from stylegan_tl.config import conf_dir, quote_paths
-    from stylegan_tl.dataset_options import register
-
-    register()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="distance")(_run)()
+    run_command("distance", _run)
 
 
 def _run(cfg: DictConfig) -> None:

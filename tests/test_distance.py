@@ -18,11 +18,10 @@ from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.fid import frechet_distance
 from stylegan_tl.metrics.statistics import FeatureStatistics
 from stylegan_tl.networks import dcgan, stylegan2
-from stylegan_tl.pair.images import MEASURES
 from stylegan_tl.pair.measure import measure
 from stylegan_tl.pair.model import scores
 from stylegan_tl.pair.pair import _training
-from stylegan_tl.pair.records import KINDS, table
+from stylegan_tl.pair.records import KINDS, MEASURES, table
 from stylegan_tl.source.obtain import source_key
 from stylegan_tl.source.portable import read_model
 from stylegan_tl.study.trial import identity

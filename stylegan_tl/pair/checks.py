@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.config import ConfigError
-from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
+from stylegan_tl.metrics.features import PRECISIONS, Extractor, check_extractor, load_extractor
+from stylegan_tl.metrics.protocol import FEATURES, PERCEPTUAL
 from stylegan_tl.metrics.reference import MAX_FEATURES
 from stylegan_tl.source.portable import read_model
 
 __all__ = ["MIN_IMAGES", "check", "extractor_of"]
 
-PERCEPTUAL = ("small", "lpips")
 MIN_IMAGES = 6  # coverage looks at the fifth neighbour
 
 
@@ -25,12 +25,9 @@ def check(config: dict[str, Any]) -> None:
 
 def extractor_of(config: dict[str, Any], name: str) -> Extractor:
     """Open an extractor from the files that `metric.extractors` names for it."""
-    return load_extractor(name, **_files(config, name))
-
-
-def _files(config: dict[str, Any], name: str) -> dict[str, Any]:
-    files = config["metric"]["extractors"].get(name) or {}
-    return {k: v for k, v in files.items() if v is not None}
+    metric = config["metric"]
+    own = metric["extractors"].get(name) or {}
+    return load_extractor(name, **own, precision=metric["precision"])
 
 
 def _numbers(config: dict[str, Any]) -> list[str]:
@@ -47,6 +44,7 @@ def _numbers(config: dict[str, Any]) -> list[str]:
         ("seed", config["seed"], 0),
         ("inversion.images", inversion["images"], 0),
         ("inversion.steps", inversion["steps"], 1),
+        ("metric.rounds", config["metric"]["rounds"], 0),
     ):
         if not _whole(value, least):
             problems.append(f"{key}={value}: use a whole number from {least}")
@@ -56,6 +54,8 @@ def _numbers(config: dict[str, Any]) -> list[str]:
     ):
         if not isinstance(value, int | float) or not 0 <= value < 1:
             problems.append(f"{key}={value}: use a share from 0 up to 1, such as 0.1")
+    if config["metric"]["precision"] not in PRECISIONS:
+        problems.append(f"metric.precision={config['metric']['precision']}: use fp32 or bf16")
     if config["device"] not in ("auto", "cpu", "cuda"):
         problems.append(f"device={config['device']}: use auto, cpu or cuda")
     return problems
@@ -96,21 +96,15 @@ def _whole(value: Any, least: int) -> bool:
 
 
 def _extractors(config: dict[str, Any]) -> list[str]:
-    problems = []
-    own = config["inversion"]
-    wanted = {"extractor": config["extractor"]}
-    if own["images"]:
-        wanted["inversion.extractor"] = own["extractor"]
-    for key, name in wanted.items():
+    problems, own, files = [], config["inversion"], config["metric"]["extractors"]
+    wanted = [("extractor", config["extractor"], FEATURES)]
+    wanted += [("inversion.extractor", own["extractor"], PERCEPTUAL)] if own["images"] else []
+    for key, name, allowed in wanted:
+        if name not in allowed:
+            problems.append(f"{key}={name}: use {', '.join(allowed)}")
+            continue
         try:
-            check_extractor(name, **_files(config, name))
+            check_extractor(name, **(files.get(name) or {}))
         except ValueError as error:
             problems.append(f"{key}={name}: {error}")
-    if config["extractor"] == "lpips":
-        problems.append("extractor=lpips: it has distances and no features; use vgg16")
-    if own["images"] and own["extractor"] not in PERCEPTUAL:
-        problems.append(
-            f"inversion.extractor={own['extractor']}: no perceptual distance; use "
-            + " or ".join(PERCEPTUAL)
-        )
     return problems

@@ -7,49 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_tl.metrics.density_coverage import density_coverage
+from stylegan_tl.assembly import Target
 from stylegan_tl.metrics.diversity import mean_distance, neighbour_radius, vendi_score
-from stylegan_tl.metrics.fid import feature_distance
-from stylegan_tl.metrics.kid import kernel_distance
-from stylegan_tl.metrics.precision_recall import precision_recall
+from stylegan_tl.metrics.fakes import Fakes, Rows
+from stylegan_tl.metrics.measure import Bank, measure
+from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.metrics.proximity import nearest_ratio
-from stylegan_tl.metrics.reference import Reference, reference_hash, spread
+from stylegan_tl.metrics.reference import reference_hash, spread
 from stylegan_tl.pair.pair import Pair
-from stylegan_tl.pair.records import left_of, record
+from stylegan_tl.pair.records import MEASURES, left_of, record
 
-__all__ = ["MEASURES", "images", "measure_pair", "neighbours"]
+__all__ = ["images", "measure_pair", "neighbours"]
 
-MEASURES = {
-    "fid": "Fréchet distance, unbiased covariances, float64",
-    "kid": "unbiased MMD² of all pairs, cubic kernel, jackknife error",
-    "precision": "balls to the k-th neighbour, k=3",
-    "recall": "balls to the k-th neighbour, k=3",
-    "density": "balls to the k-th neighbour, k=5",
-    "coverage": "balls to the k-th neighbour, k=5",
-}
-
-
-def measure_pair(left: Reference, right: Reference) -> list[dict[str, Any]]:
-    """FID, KID, precision, recall, density and coverage of `left` in the place of the fakes."""
-    x, y = left.features, right.features
-    kid, stderr = kernel_distance(x, y)
-    values = {"fid": feature_distance(x, right.statistics), "kid": kid}
-    values |= {**precision_recall(x, y), **density_coverage(x, y)}
-    counts = {"num_fakes": len(x), "num_reals": len(y)}
-    rows = [
-        {"kind": kind, "value": float(values[kind]), "estimator": estimator, **counts}
-        for kind, estimator in MEASURES.items()
+def measure_pair(
+    pair: Pair, features: Tensor, fakes: Fakes, side: Target, split: str
+) -> list[dict[str, Any]]:
+    """FID, KID, precision, recall, density and coverage of `features` [N, F] against a side."""
+    name = pair.extractor.name
+    bank = Bank(
+        rows=Rows({name: features}),
+        fakes=fakes,
+        reals={split: (side.dataset, side.train)},
+        extractors={name: pair.extractor},
+        cache=pair.statistics,
+        batch_size=64,
+        seed=pair.config["seed"],
+        rounds=pair.config["metric"]["rounds"],
+    )
+    count = len(features)
+    return [
+        {"kind": kind, "num_fakes": count, **measure(Protocol(kind, count, split, name), bank)}
+        for kind in MEASURES
     ]
-    rows[1]["stderr"] = stderr
-    return rows
 
 
 def images(pair: Pair) -> list[dict[str, Any]]:
     """Source images in the place of the fakes, target images as the reals."""
-    rows = measure_pair(pair.reference(pair.source), pair.reference(pair.target))
-    both = _in_both(pair)
-    note = {"note": f"{both} images are in both sets"} if both else {}
-    return [_source_to_target(pair, {**row, **note}) for row in rows]
+    features = pair.reference(pair.source).features
+    fakes = Fakes(pair.source.dataset.images, of="images", count=len(features))
+    rows = measure_pair(pair, features, fakes, pair.target, "train")
+    return [_source_to_target(pair, {**row, "in_both": _in_both(pair)}) for row in rows]
 
 
 def neighbours(pair: Pair) -> list[dict[str, Any]]:
@@ -91,6 +88,7 @@ def _inside(features: Tensor) -> list[dict[str, Any]]:
 
 
 def _in_both(pair: Pair) -> int:
+    """How many of the images are on both sides, bit by bit."""
     sets = [
         {row.tobytes() for row in side.dataset.image_hashes[side.train]}
         for side in (pair.source, pair.target)

@@ -17,7 +17,7 @@ from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.pair.model import labels_of
 from stylegan_tl.pair.pair import Pair
 from stylegan_tl.pair.records import left_of, record
-from stylegan_tl.restore import restore
+from stylegan_tl.restore import rebuild
 
 __all__ = ["inversion"]
 
@@ -27,7 +27,7 @@ def inversion(pair: Pair) -> list[dict[str, Any]]:
 
     The ratios are missing where no source image is held out.
     """
-    trained = restore(pair.source_model.path)[0].to(pair.device)
+    trained = rebuild(pair.source_model).to(pair.device)
     done, errors = [], {}
     for split, who, side, all_of_them in (
         ("train", "target", pair.target, pair.target.train),

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylegan_tl.callbacks import Evaluation
+from stylegan_tl.callbacks import EvaluationSamples
 from stylegan_tl.data.device import to_float
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.progress import Progress
 from stylegan_tl.metrics.auc import auc
-from stylegan_tl.metrics.reference import Reference, reference_hash
-from stylegan_tl.metrics.statistics import FeatureStatistics
+from stylegan_tl.metrics.evaluate import evaluate
+from stylegan_tl.metrics.fakes import Fakes
+from stylegan_tl.metrics.protocol import Protocol
+from stylegan_tl.metrics.reference import reference_hash
 from stylegan_tl.models.adversarial import AdversarialModel
-from stylegan_tl.pair.images import MEASURES, measure_pair
 from stylegan_tl.pair.pair import Pair
-from stylegan_tl.pair.records import left_of, record
-from stylegan_tl.restore import restore
+from stylegan_tl.pair.records import MEASURES, left_of, record
+from stylegan_tl.restore import rebuild
 
 __all__ = ["labels_of", "missing", "model", "scores"]
 
@@ -33,16 +33,26 @@ def model(pair: Pair) -> list[dict[str, Any]]:
     Against the target: the transfer's curve at 0 kimg. Against the source: how good the source
     model is (FID, KID).
     """
-    trained = restore(pair.source_model.path)[0].to(pair.device)
-    features, fakes = _samples(pair, trained)
-    left = Reference(FeatureStatistics.from_features(features), features)
-    who, records = left_of(pair, "model"), []
-    for split, side in (("train", pair.target), ("source", pair.source)):
-        rows = measure_pair(left, pair.reference(side))
-        rows = [r for r in rows if split == "train" or r["kind"] in ("fid", "kid")]
-        reals = reference_hash(side.dataset, side.train)
-        records += [record(r, who, split, reals=reals, extractor=pair.extractor) for r in rows]
-    return records + _discriminator(pair, trained.D, fakes)
+    trained = rebuild(pair.source_model).to(pair.device)
+    samples, count = EvaluationSamples(trained, labels_of(pair, trained)), len(pair.source.train)
+    who, extractor = left_of(pair, "model"), pair.extractor
+    wanted = [Protocol(kind, count, "train", extractor.name) for kind in MEASURES]
+    wanted += [Protocol(kind, count, "source", extractor.name) for kind in ("fid", "kid")]
+    sides = {"train": pair.target, "source": pair.source}
+    progress = Progress("samples of the source model", count)
+    found = evaluate(
+        wanted,
+        fakes=Fakes(samples, identity=pair.source_model.sha256),
+        reals={split: (side.dataset, side.train) for split, side in sides.items()},
+        extractors={extractor.name: extractor},
+        cache=pair.statistics,
+        seed=pair.config["seed"],
+        rounds=pair.config["metric"]["rounds"],
+        say=lambda done, total: progress(done),
+    )
+    kinds = {str(p): p.kind for p in wanted}
+    records = [{"kind": kinds[row["metric"]], **row, **who} for row in found]
+    return records + _discriminator(pair, trained.D, _fake_logits(trained, samples, count))
 
 
 def missing(pair: Pair) -> list[dict[str, Any]]:
@@ -90,22 +100,14 @@ def scores(D: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _samples(pair: Pair, trained: AdversarialModel) -> tuple[Tensor, Tensor | None]:
-    """Features [N, F] and logits [N] (None if D wants labels) of N = number of source images."""
-    count, features, logits = len(pair.source.train), [], []
-    progress = Progress("samples of the source model", count)
-
-    def collect(sample: Callable[[int, int], Tensor]) -> list[dict[str, Any]]:
-        for start in range(0, count, BATCH):
-            images = sample(start, min(BATCH, count - start))
-            features.append(pair.extractor(images).cpu())
-            if not trained.D.c_dim:
-                logits.append(scores(trained.D, images))
-            progress(start + len(images))
-        return []
-
-    Evaluation(collect, labels_of(pair, trained))(trained)
-    return torch.cat(features), torch.cat(logits) if logits else None
+def _fake_logits(
+    trained: AdversarialModel, samples: EvaluationSamples, count: int
+) -> Tensor | None:
+    """D's logits [count] of the first samples; None if D wants labels."""
+    if trained.D.c_dim:
+        return None
+    parts = [(start, min(BATCH, count - start)) for start in range(0, count, BATCH)]
+    return torch.cat([scores(trained.D, samples(*part)) for part in parts])
 
 
 def _discriminator(pair: Pair, D: nn.Module, fakes: Tensor | None) -> list[dict[str, Any]]:

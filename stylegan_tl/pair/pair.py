@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylegan_tl.assembly import Target, cache_of, open_target
+from stylegan_tl.assembly import Target, cache_of, open_domain
 from stylegan_tl.config import ConfigError, pretrain_config
 from stylegan_tl.data.split import n_shot
 from stylegan_tl.metrics.features import Extractor
@@ -41,8 +41,12 @@ class Pair:
 
     def reference(self, side: Target) -> Reference:
         """Features of the images of a side, from the cache if they are there."""
-        cache = cache_of(self.config) / "statistics"
-        return cached_reference(self.extractor, side.dataset, side.train, cache=cache)
+        return cached_reference(self.extractor, side.dataset, side.train, cache=self.statistics)
+
+    @property
+    def statistics(self) -> Path:
+        """The folder where statistics of images are kept."""
+        return cache_of(self.config) / "statistics"
 
     @property
     def inputs(self) -> list[Any]:
@@ -52,7 +56,7 @@ class Pair:
             for role, side in (("source", self.source), ("target", self.target))
         ]
         e = self.extractor
-        return [*sides, e.name, e.digest, e.resize, e.precision]
+        return [*sides, e.name, e.digest, e.resize, e.precision, self.config["metric"]["rounds"]]
 
     @property
     def held_out_inputs(self) -> list[Any]:
@@ -63,10 +67,9 @@ class Pair:
 def open_pair(config: dict[str, Any]) -> Pair:
     """Open both sides (packing once, if need be) and choose the images; ConfigError if too few."""
     sides, problems = {}, []
-    for role, held_out in (("source", config["pretrain"]["held_out"]), ("target", None)):
-        held_out = config["held_out"] if held_out is None else held_out
-        own = {"target": config[role], "held_out": held_out, "num_images": None}
-        side = open_target({**config, **own})
+    shares = {"source": config["pretrain"]["held_out"], "target": config["held_out"]}
+    for role, held_out in shares.items():
+        side = open_domain(config[role], {**config, "held_out": held_out})
         if len(side.train) < MIN_IMAGES:
             problems.append(
                 f"{role}: {config[role]['name']} has {len(side.train)} images to measure, besides "

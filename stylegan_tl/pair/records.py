@@ -11,22 +11,20 @@ from time import perf_counter
 from typing import Any
 
 from stylegan_tl.metrics.features import Extractor
+from stylegan_tl.metrics.protocol import KINDS as PROTOCOLS
 from stylegan_tl.pair.pair import Pair
+from stylegan_tl.study.comparable import check_record
 from stylegan_tl.study.trial import write_lines
 
-__all__ = ["KINDS", "left_of", "part", "record", "table"]
+__all__ = ["KINDS", "MEASURES", "left_of", "part", "record", "table"]
 
 say = logging.getLogger("stylegan_tl").info
 
+MEASURES = ("fid", "kid", "precision", "recall", "density", "coverage")
 FORMAT = 1  # raise it when a number would come out differently
 
 KINDS = {  # the direction that speaks for the pair, and the words of the table
-    "fid": ("min", "Fréchet distance"),
-    "kid": ("min", "kernel distance"),
-    "precision": ("max", "share of the left side within the reals (k=3)"),
-    "recall": ("max", "share of the reals within the left side (k=3)"),
-    "density": ("max", "how many reals are around an image of the left side (k=5)"),
-    "coverage": ("max", "share of the reals with an image of the left side near (k=5)"),
+    **{kind: (PROTOCOLS[kind].better, PROTOCOLS[kind].what) for kind in MEASURES},
     "nearest": ("min", "to the nearest source image / to the nearest target image, means"),
     "nearestmedian": ("min", "the same of medians"),
     "radius": ("min", "mean distance to the 5th neighbour; small where images are dense"),
@@ -40,10 +38,10 @@ KINDS = {  # the direction that speaks for the pair, and the words of the table
     "inversionpixelratio": ("min", "squared error / that of held-out source images"),
 }
 _HEADINGS = {
-    "images": "source images (left) against target images",
+    "images": "source images in the place of fakes, target images as the reals",
     "neighbours": "nearest neighbours, density and diversity, at equal numbers of images",
     "no model": "the source model",
-    "model": "samples of the source model (left), and its D",
+    "model": "samples of the source model, and its D",
     "inversion": "inversion in the source model",
 }
 
@@ -75,6 +73,8 @@ def part(
         "shared_seconds": round(perf_counter() - began, 3),
     }
     records = [{**about, **row} for row in made]
+    for row in records:
+        check_record(row)
     write_lines(out, records)
     return records
 
@@ -98,6 +98,7 @@ def record(
     return {
         "metric": "_".join(filter(None, (f"{kind}{size}", split, name))),
         "better": KINDS[kind][0],
+        "estimator": None,  # of a value that is missing
         **row,
         **left,
         "split": split,
@@ -128,6 +129,8 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
         lines += ["", heading] if rows else []
         lines += [_line(row) for row in rows if row["value"] is not None]
         notes = dict.fromkeys(row["note"] for row in rows if row.get("note"))
+        both = max((row.get("in_both", 0) for row in rows), default=0)
+        notes |= {f"{both} images are on both sides": None} if both else {}
         lines += [f"  note: {note}" for note in notes]
         reasons = {row["missing"]: [] for row in rows if row["value"] is None}
         for reason, names in reasons.items():
@@ -138,7 +141,9 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     error = f"± {row['stderr']:.2g}" if row.get("stderr") is not None else ""
-    return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9} {KINDS[row['kind']][1]}"
+    if row.get("interval"):
+        error = "[{:.3g}, {:.3g}]".format(*row["interval"])
+    return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9}  {KINDS[row['kind']][1]}"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
