@@ -74,7 +74,7 @@ def test_study_imports_no_torch() -> None:
         assert not {n for n in _imports(file) if n.split(".")[0] in ("torch", "pytorch_lightning")}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "prepare"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "prepare", "distance"])
 def test_importing_a_command_imports_no_torch(command: str) -> None:
     code = (
         f"import sys, stylegan_tl.{command}; "

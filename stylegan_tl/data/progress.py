@@ -10,14 +10,21 @@ __all__ = ["Progress"]
 class Progress:
     """A bar that redraws itself on a terminal, and a line now and then in a log file."""
 
-    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
-        self.what, self.total = what, total
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        stream: TextIO | None = None,
+        *,
+        unit: tuple[str, str] = ("images", "img"),
+    ) -> None:
+        self.what, self.total, self.unit = what, total, unit
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.begun = self.shown = time.monotonic()
 
     def __call__(self, done: int) -> None:
-        """Show that `done` of `total` images are ready."""
+        """Show that `done` of `total` are ready."""
         now = time.monotonic()
         last = done >= self.total
         if not last and now - self.shown < (0.2 if self.live else 10):
@@ -34,7 +41,8 @@ class Progress:
         left = f"{_clock((self.total - done) / max(rate, 1e-9))} left"
         if done >= self.total:
             left = f"in {_clock(seconds)}"
-        return f"{self.what} {bar} {done}/{self.total} images, {rate:.0f} img/s, {left}"
+        many, one = self.unit
+        return f"{self.what} {bar} {done}/{self.total} {many}, {rate:.0f} {one}/s, {left}"
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Two datasets before any transfer: what the distance command measures and records."""
