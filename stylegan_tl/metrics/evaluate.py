@@ -158,8 +158,9 @@ def _problems(
             )
         elif protocol.kind != "intra" and sizes[split] < least:
             yield (
-                f"the {split} split holds {sizes[split]} images and at least {least} are needed: "
-                "use more images or another split"
+                f"the {split} split holds {sizes[split]} images and at least {least} are needed"
+                f"{' for intervals (metric.rounds)' * (parts > 1)}: use more images or another "
+                "split"
             )
     if count is not None and count < protocol.num_fakes:
         yield f"there are only {count} images to measure; write their number in the name"

@@ -76,7 +76,7 @@ def make_rows(
     spool: Path | None = None,
     say: Callable[[int, int], None] | None = None,
 ) -> Rows:
-    """Make what `protocols` are computed from; `say(done, total)` is told of every chunk.
+    """Make what `protocols` are computed from; `say(done, total)` is told of every batch.
 
     `spool` is a folder of these fakes and extractors alone (`spool_folder`), where every whole
     chunk of features is kept.
@@ -90,17 +90,15 @@ def make_rows(
         if stored[first, stop] is None
         for start in range(first, stop, batch_size)
     ]
-    made = _featurised(batches, fakes, extractors, counts)
+    made = _featurised(_told(batches, chunks, say), fakes, extractors, counts)
     kept: dict[_Key, list[Tensor]] = {key: [] for key in counts}
-    for done, chunk in enumerate(chunks, start=1):
+    for chunk in chunks:
         rows = stored[chunk]
         if rows is None:
             rows = _collected(made, chunk[1])
             _store(spool, chunk, rows)
         for key, part in rows.items():
             kept[key].append(part)
-        if say is not None:
-            say(chunks[done - 1][1] - chunks[0][0], chunks[-1][1] - chunks[0][0])
     return _joined(kept)
 
 
@@ -190,7 +188,7 @@ def _chunks(total: int) -> list[tuple[int, int]]:
 
 
 def _featurised(
-    batches: list[tuple[int, int]],
+    batches: Iterable[tuple[int, int]],
     fakes: Fakes,
     extractors: Mapping[str, Extractor],
     counts: Mapping[_Key, int],
@@ -212,6 +210,22 @@ def _featurised(
                 extractor = extractors[name]
                 rows[what, name] = extractor(part) if what == "features" else extractor.logits(part)
         yield start + count, rows
+
+
+def _told(
+    batches: list[tuple[int, int]],
+    chunks: list[tuple[int, int]],
+    say: Callable[[int, int], None] | None,
+) -> Iterator[tuple[int, int]]:
+    """The batches, each announced by what was done before it."""
+    if say is None or not chunks:
+        yield from batches
+        return
+    first, last = chunks[0][0], chunks[-1][1]
+    for start, count in batches:
+        say(start - first, last - first)
+        yield start, count
+    say(last - first, last - first)
 
 
 def _check_batch(images: Tensor, start: int, count: int) -> None:
