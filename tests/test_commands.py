@@ -154,3 +154,90 @@ def test_help_names_the_command_and_an_example(command: str) -> None:
     if command == "train":
         for option in ("freeze_d", "stylegan2_small", "dcgan", "rooms/bedroom, rooms/dining_room"):
             assert option in done.stdout
+
+
+def _pictures(folder: Path, count: int, seed: int) -> Path:
+    folder.mkdir()
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def test_evaluate_takes_folders_on_either_side(compose, runs, cache, tmp_path) -> None:
+    fakes = _pictures(tmp_path / "fakes", 20, 0)
+    reals = _pictures(tmp_path / "reals", 40, 1)
+    own = [f"cache={cache}", "logger=none", "target=folder", "resolution=32", "held_out=0"]
+    names = "metric.names=[fid20_train_small,pr20_full_small,swd20_train]"
+    config = compose(
+        [*own, names, f"images={fakes}", f"target.path={reals}"], "evaluate"
+    )  # fmt: skip
+    records = _evaluate(config)
+    assert [r["metric"] for r in records] == [
+        "fid20_train_small", "precision20_full_small", "recall20_full_small", "swd20_train",
+    ]  # fmt: skip
+    assert {r["of"] for r in records} == {"images"}
+    rows = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    assert {r["images"] for r in rows} == {str(fakes)}
+    same = compose(
+        [*own, "metric.names=[pr20_full_small,fid20_full_small]", f"images={fakes}",
+         f"target.path={fakes}", f"out={tmp_path / 'same.jsonl'}"],
+        "evaluate",
+    )  # fmt: skip
+    values = {r["metric"]: r["value"] for r in _evaluate(same)}
+    assert values["precision20_full_small"] == values["recall20_full_small"] == 1
+    assert values["fid20_full_small"] == pytest.approx(0, abs=1e-6)
+
+
+def test_evaluate_compares_two_models(compose, runs, cache, tmp_path) -> None:
+    names = "metric.names=[kid32_full_small,fid32_full_small]"
+    own = [names, f"cache={cache}", "logger=none", f"out={tmp_path / 'e.jsonl'}", "num_against=32"]
+    pair = [f"checkpoint={runs['dcgan']}", f"against={runs['stylegan2_small']}"]
+    other = {r["metric"]: r["value"] for r in _evaluate(compose([*own, *pair], "evaluate"))}
+    pair[1] = f"against={runs['dcgan']}"
+    itself = {r["metric"]: r["value"] for r in _evaluate(compose([*own, *pair], "evaluate"))}
+    assert itself["fid32_full_small"] == pytest.approx(0, abs=1e-6)  # the very same latents
+    assert other["fid32_full_small"] > 1
+    assert other["kid32_full_small"] > itself["kid32_full_small"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_evaluate_measures_what_was_learned_and_what_is_left(
+    compose, runs, cache, tmp_path, model: str
+) -> None:
+    """Memory, smoothness and all else that the bundled extractor serves, with intervals."""
+    names = "kid32_heldout_small,fidinf64_full_small,dc32_full_small,nearer32_small"
+    names += ",fidgap32_small,ppl32_zend_small,kid32_source_small,residue32_small,paired32_small"
+    overrides = [
+        f"checkpoint={runs[model]}", f"cache={cache}", f"metric.names=[{names}]", "logger=none",
+        f"out={tmp_path / 'e.jsonl'}", "source=rooms/bedroom", "source.size=70",
+        f"source.checkpoint={runs[model]}", "target=rooms/kitchen", "target.size=70",
+        "metric.rounds=40", "held_out=0.4",
+    ]  # fmt: skip
+    records = {r["metric"]: r for r in _evaluate(compose(overrides, "evaluate"))}
+    assert len(records) == 10
+    assert records["paired32_small"]["value"] == 0  # its own source
+    assert 0 <= records["nearer32_small"]["value"] <= 1
+    for name, record in records.items():
+        if record["value"] is not None:
+            low, high = record["interval"]
+            assert low <= record["value"] <= high, name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["images=.", "checkpoint=."], "one of them"),
+        ([], "one of them"),
+        (["images=.", "target=rooms/kitchen"], "resolution"),
+        (["checkpoint={run}", "metric=none"], "measures nothing"),
+        (["checkpoint={run}", "device=cuda:9"], "device=cuda:9"),
+        (["checkpoint={run}", "target=rooms/kitchen", "against={run}"], "named twice"),
+        (["checkpoint={run}", "metric=nvidia"], "weights"),
+        (["checkpoint={run}", "metric.names=[ppl10_wend_small]"], "no w"),
+    ],
+)
+def test_evaluate_refuses_before_any_work(compose, runs, cache, overrides, reason: str) -> None:
+    given = [o.format(run=runs["dcgan"]) for o in overrides]
+    with pytest.raises(ValueError, match=reason):
+        _evaluate(compose([*given, f"cache={cache}", "logger=none"], "evaluate"))

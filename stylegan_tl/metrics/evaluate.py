@@ -162,6 +162,8 @@ def _problems(
                 f"{' for intervals (metric.rounds)' * (parts > 1)}: use more images or another "
                 "split"
             )
+    if protocol.kind != "intra" and protocol.num_fakes < least:
+        yield f"at least {least} fakes are needed{' for intervals' * (parts > 1)}"
     if count is not None and count < protocol.num_fakes:
         yield f"there are only {count} images to measure; write their number in the name"
     if protocol.needs("G") and not generator:

@@ -90,12 +90,13 @@ def make_rows(
         if stored[first, stop] is None
         for start in range(first, stop, batch_size)
     ]
-    made = _featurised(_told(batches, chunks, say), fakes, extractors, counts)
+    made = _featurised(batches, fakes, extractors, counts)
     kept: dict[_Key, list[Tensor]] = {key: [] for key in counts}
+    tell = _teller(chunks, say)
     for chunk in chunks:
         rows = stored[chunk]
         if rows is None:
-            rows = _collected(made, chunk[1])
+            rows = _collected(made, chunk[1], tell)
             _store(spool, chunk, rows)
         for key, part in rows.items():
             kept[key].append(part)
@@ -188,7 +189,7 @@ def _chunks(total: int) -> list[tuple[int, int]]:
 
 
 def _featurised(
-    batches: Iterable[tuple[int, int]],
+    batches: list[tuple[int, int]],
     fakes: Fakes,
     extractors: Mapping[str, Extractor],
     counts: Mapping[_Key, int],
@@ -212,22 +213,6 @@ def _featurised(
         yield start + count, rows
 
 
-def _told(
-    batches: list[tuple[int, int]],
-    chunks: list[tuple[int, int]],
-    say: Callable[[int, int], None] | None,
-) -> Iterator[tuple[int, int]]:
-    """The batches, each announced by what was done before it."""
-    if say is None or not chunks:
-        yield from batches
-        return
-    first, last = chunks[0][0], chunks[-1][1]
-    for start, count in batches:
-        say(start - first, last - first)
-        yield start, count
-    say(last - first, last - first)
-
-
 def _check_batch(images: Tensor, start: int, count: int) -> None:
     if images.dtype != torch.uint8 or images.shape[:2] != (count, 3):
         raise ValueError(
@@ -236,14 +221,26 @@ def _check_batch(images: Tensor, start: int, count: int) -> None:
         )
 
 
+def _teller(
+    chunks: list[tuple[int, int]], say: Callable[[int, int], None] | None
+) -> Callable[[int], None]:
+    """From the number of the last image made to how many of this rank's are done."""
+    if say is None or not chunks:
+        return lambda end: None
+    first, total = chunks[0][0], chunks[-1][1] - chunks[0][0]
+    say(0, total)
+    return lambda end: say(end - first, total)
+
+
 def _collected(
-    made: Iterator[tuple[int, dict[_Key, Tensor]]], stop: int
+    made: Iterator[tuple[int, dict[_Key, Tensor]]], stop: int, tell: Callable[[int], None]
 ) -> dict[_Key, Tensor]:
     """The rows of the batches up to `stop`, on the CPU."""
     parts: dict[_Key, list[Tensor]] = {}
     for end, rows in made:
         for key, part in rows.items():
             parts.setdefault(key, []).append(part)
+        tell(end)
         if end >= stop:
             break
     return {key: torch.cat(some).cpu() for key, some in parts.items()}
