@@ -1,7 +1,8 @@
 """What every metric's torchmetrics shell shares: rows of fakes and reals, gathered over ranks.
 
 The score itself is a pure function beside each shell; a shell only decides what is kept, reduced
-and forgotten. Each image goes to one rank: what several ranks are given counts several times.
+and forgotten. Each image goes to one rank: what several ranks are given counts several times. Call
+`update` and `compute`; `forward` means nothing here, where a batch holds one side alone.
 """
 
 from __future__ import annotations
