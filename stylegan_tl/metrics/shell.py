@@ -22,7 +22,7 @@ __all__ = ["FeatureMetric", "TwoSidedMetric", "arranged", "scalars"]
 
 
 class TwoSidedMetric(Metric):
-    """A metric with the states `fakes` and `reals`; `keep_reals` lets the reals survive `reset`."""
+    """A metric with the states `fakes` and `reals`; `keep_reals`: `reset` forgets fakes alone."""
 
     is_differentiable = False
     full_state_update = False
@@ -32,11 +32,12 @@ class TwoSidedMetric(Metric):
         self.keep_reals = keep_reals
 
     def reset(self) -> None:
-        """Forget the fakes and, unless `keep_reals`, the reals."""
-        kept = self.reals[:] if self.keep_reals else None
+        """Forget the fakes and, unless `keep_reals`, every other state."""
+        states = self.metric_state.items() if self.keep_reals else ()
+        kept = {name: state[:] for name, state in states if name != "fakes"}
         super().reset()
-        if kept is not None:
-            self.reals = kept
+        for name, state in kept.items():
+            setattr(self, name, state)
 
 
 class FeatureMetric(TwoSidedMetric):
