@@ -1,8 +1,8 @@
 """Fréchet inception distance (Heusel et al. 2017) in float64 by symmetric eigen-decompositions.
 
-`d² = |μ₁ − μ₂|² + Tr Σ₁ + Tr Σ₂ − 2 Tr (Σ₁ Σ₂)^½`. With any factor Σ₁ = L Lᵀ (Cholesky's, or Σ₁^½
-where Σ₁ is singular), Σ₁ Σ₂ has the eigenvalues of the symmetric Lᵀ Σ₂ L. Their roots add up to the
-last trace, where a general matrix root of Σ₁ Σ₂ loses digits and minutes.
+`d² = |μ₁ − μ₂|² + Tr Σ₁ + Tr Σ₂ − 2 Tr (Σ₁ Σ₂)^½`. With any factor Σ₁ = L Lᵀ (Cholesky's, or
+scaled eigenvectors where Σ₁ is singular), Σ₁ Σ₂ has the eigenvalues of the symmetric Lᵀ Σ₂ L. Their
+roots add up to the last trace, where a general matrix root of Σ₁ Σ₂ loses digits and minutes.
 """
 
 from __future__ import annotations
@@ -158,12 +158,13 @@ class FrechetInceptionDistanceInfinity(FeatureMetric):
 
 
 def _factor(cov: Tensor) -> Tensor:
-    """L with L Lᵀ = cov: lower triangular, or the symmetric root of a singular covariance."""
+    """L with L Lᵀ = cov: lower triangular, or [F, rank] of a singular covariance."""
     triangle, failed = torch.linalg.cholesky_ex(cov)
     if not failed:
         return triangle
     values, vectors = torch.linalg.eigh(cov)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    positive = values > 0
+    return vectors[:, positive] * values[positive].sqrt()
 
 
 def _sum_of_roots(matrix: Tensor, rank: int | None) -> Tensor:

@@ -1,7 +1,8 @@
 """What every metric's torchmetrics shell shares: rows of fakes and reals, gathered over ranks.
 
 The score itself is a pure function beside each shell; a shell only decides what is kept, reduced
-and forgotten. Each image goes to one rank: what several ranks are given counts several times.
+and forgotten. Each image goes to one rank: what several ranks are given counts several times. Call
+`update` and `compute`; `forward` means nothing here, where a batch holds one side alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["FeatureMetric", "TwoSidedMetric", "arranged", "scalars"]
 
 
 class TwoSidedMetric(Metric):
-    """A metric with the states `fakes` and `reals`; `keep_reals` lets the reals survive `reset`."""
+    """A metric with the states `fakes` and `reals`; `keep_reals`: `reset` forgets fakes alone."""
 
     is_differentiable = False
     full_state_update = False
@@ -31,11 +32,12 @@ class TwoSidedMetric(Metric):
         self.keep_reals = keep_reals
 
     def reset(self) -> None:
-        """Forget the fakes and, unless `keep_reals`, the reals."""
-        kept = self.reals[:] if self.keep_reals else None
+        """Forget the fakes and, unless `keep_reals`, every other state."""
+        states = self.metric_state.items() if self.keep_reals else ()
+        kept = {name: state[:] for name, state in states if name != "fakes"}
         super().reset()
-        if kept is not None:
-            self.reals = kept
+        for name, state in kept.items():
+            setattr(self, name, state)
 
 
 class FeatureMetric(TwoSidedMetric):

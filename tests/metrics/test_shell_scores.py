@@ -10,10 +10,12 @@ from torchmetrics.image import kid as their_kid
 
 from stylegan_tl.metrics.fid import (
     FrechetInceptionDistance,
+    FrechetInceptionDistanceInfinity,
     feature_distance,
     frechet_distance,
     gaussian_distance,
 )
+from stylegan_tl.metrics.inception_score import InceptionScore
 from stylegan_tl.metrics.kid import KernelInceptionDistance, kernel_distance, polynomial_mmd
 from stylegan_tl.metrics.statistics import FeatureStatistics
 from stylegan_tl.metrics.swd import SlicedWasserstein, sliced_wasserstein
@@ -45,6 +47,18 @@ def _theirs(metric, fake, real):
     metric.update(fake, real=False)
     metric.update(real, real=True)
     return metric.compute()
+
+
+def test_shells_say_which_way_is_better_and_that_they_have_no_gradient():
+    shells = (
+        FrechetInceptionDistance,
+        FrechetInceptionDistanceInfinity,
+        KernelInceptionDistance,
+        SlicedWasserstein,
+        InceptionScore,
+    )
+    assert [s.higher_is_better for s in shells] == [False, False, False, False, True]
+    assert not any(s.is_differentiable or s.full_state_update for s in shells)
 
 
 def test_fid_is_torchmetrics():
