@@ -1,12 +1,13 @@
 """A fake of a metric depends on its number alone; change counts from the source's weights."""
 
 import copy
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from stylegan_tl.callbacks import Evaluation, SourceChange
+from stylegan_tl.callbacks import Evaluation, Interrupt, SourceChange, Ticker
 from stylegan_tl.freeze.adapt import Adapt, register
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.models.dcgan import DCGAN
@@ -85,7 +86,7 @@ def test_each_block_is_made_once_when_asked_for_in_order(make, monkeypatch):
     count = lambda z, *a, **k: calls.append(len(z)) or original(z, *a, **k)  # noqa: E731
     monkeypatch.setattr(model, "sample", count)
     sample = _fakes(model)
-    for start in range(0, 128, 16):
+    for start in range(0, 120, 24):
         sample(start, 24)
     assert calls == [64, 64]
 
@@ -160,3 +161,30 @@ def test_adapters_count_by_the_weights_that_they_make():
     norm = sum(float(source[n].double().square().sum()) for n in names)
     assert change(model)["G.conv"] == pytest.approx((moved / norm) ** 0.5, rel=1e-5)
     assert change(model)["G.conv"] > 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_process_evaluates_and_the_first_one_writes(tmp_path, first):
+    calls = []
+    ticker = Ticker(
+        kimg=1,
+        kimg_per_tick=1,
+        checkpoint=tmp_path / "last.ckpt",
+        grid=lambda model, kimg: calls.append("grid"),
+        evaluation=lambda model: calls.append("evaluation") or [{"metric": "m", "value": 1.0}],
+        every_ticks=1,
+        sinks=[lambda row: calls.append(row)],
+        interrupt=Interrupt(),
+        change=lambda model: calls.append("change") or {"G": 0.5, "G.noise": None},
+    )
+    trainer = types.SimpleNamespace(is_global_zero=first, save_checkpoint=lambda path: path.touch())
+    ticker.on_train_start(trainer, _dcgan())
+    if not first:
+        assert calls == ["evaluation", "change"]
+        return
+    *before, row = calls
+    assert before == ["grid", "evaluation", "change"]
+    assert (row["m"], row["change"]) == (1.0, {"G": 0.5, "G.noise": None})
+    assert row["change_note"] == "G.noise: all zero in the source, no ratio"
+    assert row["evaluation_seconds"] == ticker.state_dict()["evaluation_seconds"] > 0
+    assert row["seconds"] == 0
