@@ -58,12 +58,12 @@ def test_under_labels_only_images_of_one_class_are_compared():
     wanted = _reference_all_pairs(images, classes, 16)
     assert diversity(images, classes) == pytest.approx(wanted, rel=1e-12)
     two = np.repeat(_images(2), 6, 0)  # collapsed to one image a class
-    assert diversity(two, np.repeat([0, 1], 6)) == 0
+    assert diversity(two, np.repeat([0, 1], 6)) < 1e-12
     assert diversity(two) > 0.05
 
 
 def test_degenerate_sets():
-    assert diversity(np.repeat(_images(1), 8, 0)) == 0
+    assert diversity(np.repeat(_images(1), 8, 0)) < 1e-12
     assert diversity(_images(7)) is None
     assert diversity(_images(8), np.arange(8)) is None
     assert diversity(np.zeros((8, 3, 16, 16), np.uint8)) == 0
@@ -120,7 +120,7 @@ OVERPOWERED = {
 def test_an_overpowering_discriminator_is_named_with_its_numbers():
     (flag,) = flags(_rows(**OVERPOWERED))
     assert (flag["flag"], flag["tick"]) == ("D overpowering", OVERPOWERING_TICKS)
-    assert "from 5 to 9" in flag["evidence"]
+    assert "loss of 0.05 or less, and G had a loss of 5 or more" in flag["evidence"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,6 @@ def test_an_overpowering_discriminator_is_named_with_its_numbers():
     [
         {"D_sign_real": [0.4, 0.9, 0.9, 0.9, 0.9, 0.9]},  # unsure of some reals
         {"loss_D": [1.2, 0.5, 0.4, 0.3, 0.3, 0.3]},  # G still fools it
-        {"loss_G": [0.8, 9.0, 8.0, 7.0, 6.0, 5.5]},  # G gains ground
         {"loss_G": [0.8, 1.0, 1.2, 1.4, 1.6, 1.8]},  # G is not lost
         {"loss_D": [0.01, 0.01, 0.01, 1.0, 0.01, 0.01]},  # not for long
     ],
@@ -137,7 +136,8 @@ def test_each_part_of_the_evidence_is_needed(change):
     assert flags(_rows(**{**OVERPOWERED, **change})) == []
 
 
-# -- recorded curves
+# -- recorded curves: small networks at 32 px, batches of 16, 175 kitchens or 10 of them, sources
+# trained on bedrooms; the broken runs are those with the learning rate in their name
 
 
 @pytest.mark.parametrize("name", [name for name in CURVES if name.startswith("healthy")])

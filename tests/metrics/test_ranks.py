@@ -9,9 +9,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from stylegan_tl.metrics.density_coverage import DensityCoverage
+from stylegan_tl.metrics.diversity import Diversity
 from stylegan_tl.metrics.fid import FrechetInceptionDistance, FrechetInceptionDistanceInfinity
 from stylegan_tl.metrics.inception_score import InceptionScore
 from stylegan_tl.metrics.kid import KernelInceptionDistance
+from stylegan_tl.metrics.memory import NearerShare
+from stylegan_tl.metrics.precision_recall import PrecisionRecall
 from stylegan_tl.metrics.swd import SlicedWasserstein
 
 WORLD = 2
@@ -29,6 +33,7 @@ def _images(n, seed):
 FEATURES = [(_features(61, 0), {"real": False}), (_features(43, 1, 1.3) + 0.2, {"real": True})]
 IMAGES = [(_images(21, 0), {"real": False}), (_images(21, 1) // 2, {"real": True})]
 LOGITS = [(_features(61, 2, 2.0), {"real": False})]
+HELD_OUT = (_features(30, 5), {"real": True, "held_out": True})
 CASES = {
     "fid": (lambda: FrechetInceptionDistance(6), FEATURES),
     "fidinf": (lambda: FrechetInceptionDistanceInfinity(points=5, seed=3), FEATURES),
@@ -36,6 +41,10 @@ CASES = {
     "kid in subsets": (lambda: KernelInceptionDistance(subset_size=20, seed=3), FEATURES),
     "swd": (lambda: SlicedWasserstein(seed=3, patches=4, projections=8), IMAGES),
     "is": (lambda: InceptionScore(splits=4), LOGITS),
+    "pr": (PrecisionRecall, FEATURES),
+    "dc": (DensityCoverage, FEATURES),
+    "diversity": (Diversity, FEATURES),
+    "nearer": (lambda: NearerShare(seed=3), [*FEATURES, HELD_OUT]),
 }
 
 
