@@ -70,7 +70,8 @@ def check_metrics(config: dict[str, Any], target: Target) -> None:
     source = config["source"]
     if source.get("domain") or source.get("path"):
         sizes["source"] = 10**9  # opened, and perhaps packed, only if it is asked for
-    check(config["metric"]["names"], sizes, source=source["kind"] != "scratch")
+    metric, transfers = config["metric"], source["kind"] != "scratch"
+    check(metric["names"], sizes, source=transfers, rounds=metric.get("rounds", 0))
 
 
 def reals_of(config: dict[str, Any], target: Target) -> dict[str, Any]:

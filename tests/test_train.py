@@ -293,6 +293,40 @@ def test_a_source_that_does_not_fit_is_refused_before_training(run, tmp_path) ->
     assert not list(tmp_path.glob("*/last.ckpt"))[1:]
 
 
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        (["metric.names=[kid16_train_inception]"], "inception"),
+        (["metric.names=[fid16_train_small]", "num_images=2"], "holds 2 images"),
+        (["metric.names=[intra16_train_small]"], "middle of a cluster"),
+        (["metric.names=[fid16_train_small]", "metric.rounds=40", "num_images=4"], "intervals"),
+        (
+            ["metric.names=[fid16_train_small]", "metric.extractors.small.path=/no/file"],
+            "/no/file",
+        ),
+    ],
+)
+def test_metrics_that_cannot_be_measured_are_refused_before_a_source_is_trained(
+    run, tmp_path, metric: list[str], reason: str
+) -> None:
+    own = f"cache={tmp_path / 'cache'}"
+    with pytest.raises(ValueError, match=reason):
+        run(tmp_path / "run", own, *metric, "metric.best=null")
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list((tmp_path / "cache").glob("sources/*"))
+
+
+def test_what_is_left_of_the_source_is_measured_while_training(run, tmp_path) -> None:
+    names = "kid16_source_small,paired16_small,residue16_small"
+    assert run(tmp_path, f"metric.names=[{names}]", "metric.best=null") == 0
+    trial = Trial.load(tmp_path / "trial.json")
+    assert sorted(trial.metrics) == sorted(names.split(","))
+    paired = [row["value"] for row in trial.metrics["paired16_small"]["at"]]
+    assert paired[0] == 0  # tick 0: still the source model
+    assert all(value > 0 for value in paired[1:])
+    assert trial.evaluation_seconds > 0
+
+
 def test_a_run_does_not_resume_on_other_images(run, tmp_path, monkeypatch) -> None:
     """Killed on 24 images and asked for again when there are 30: refused, nothing overwritten."""
     import stylegan_tl.assembly as assembly
