@@ -5,12 +5,16 @@ A further shell is one line of CASES: how it is made, and the rows that it is fe
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
 from stylegan_tl.metrics.density_coverage import DensityCoverage
 from stylegan_tl.metrics.diversity import Diversity
+from stylegan_tl.metrics.evaluate import evaluate
+from stylegan_tl.metrics.fakes import Fakes
+from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.fid import FrechetInceptionDistance, FrechetInceptionDistanceInfinity
 from stylegan_tl.metrics.inception_score import InceptionScore
 from stylegan_tl.metrics.kid import KernelInceptionDistance
@@ -65,6 +69,30 @@ def _measure(name, batches, pick=lambda rows: rows):
     return {key: value.item() for key, value in metric.compute().items()}
 
 
+class _Pixels(torch.nn.Module):
+    def forward(self, images):
+        return images[:, :, :2, :2].flatten(1).float() / 255
+
+
+class _Reals:
+    content_hash = "reals"
+
+    def images(self, indices):
+        return _images(300, 2)[torch.as_tensor(indices)].numpy()
+
+
+def _evaluate():
+    """The whole evaluation of 300 fakes: the ranks make unequal parts of them."""
+    fakes = _images(300, 7) // 2
+    found = evaluate(
+        ["fid300_train_small", "kid200_train_small", "pr300_train_small", "swd100_train"],
+        fakes=Fakes(lambda start, count: fakes[start : start + count]),
+        reals={"train": (_Reals(), np.arange(250))},
+        extractors={"small": Extractor("small", _Pixels(), digest="d", num_features=12, resize="")},
+    )
+    return {record["metric"]: record["value"] for record in found}
+
+
 def _work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -78,6 +106,7 @@ def _work(rank, folder):
         for name in CASES
         for layout in ("every third", "all on rank 0")
     }
+    found["evaluation"] = _evaluate()
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -95,6 +124,13 @@ def test_two_processes_give_what_one_gives(two_processes, name, layout):
     wanted = _measure(name, 1000)
     for found in two_processes:
         assert found[name, layout] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_an_evaluation_shared_by_two_processes_is_that_of_one(two_processes):
+    wanted = _evaluate()
+    assert len(wanted) == 5
+    for found in two_processes:
+        assert found["evaluation"] == wanted
 
 
 @pytest.mark.parametrize("name", CASES)
