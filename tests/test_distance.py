@@ -168,6 +168,16 @@ def test_other_images_or_settings_are_measured_anew(pair) -> None:
     assert len(Path(config["out"]).read_text().splitlines()) == 2 * before
 
 
+def test_intervals_are_given_where_they_are_asked_for(pair) -> None:
+    config = pair("pretrain.seed=77", "metric.rounds=40")
+    records = measure(config)
+    rows = [r for r in records if r["part"] == "images"]
+    assert all(low <= high for low, high in (r["interval"] for r in rows))
+    low, high = next(r["interval"] for r in rows if r["kind"] == "kid")
+    assert low < next(r["value"] for r in rows if r["kind"] == "kid") < high
+    assert f"[{low:.3g}, {high:.3g}]" in table(config, records)
+
+
 def test_without_a_source_model_its_rows_say_so(pair) -> None:
     config = pair("pretrain.seed=77")
     records = measure(config)
@@ -209,11 +219,12 @@ def test_all_mistakes_are_told_at_once_before_any_work(pair, monkeypatch) -> Non
 
     monkeypatch.setattr(module, "open_pair", lambda config: pytest.fail("work was begun"))
     wrong = ["resolution=60", "num_images=3", "held_out=1", "seed=-1", "inversion.steps=0"]
-    wrong += ["extractor=huge", "inversion.extractor=inception", "device=tpu"]
-    wrong += ["target=folder", "target.path=/no/where", "source.checkpoint=/no/model.ckpt"]
+    wrong += ["extractor=huge", "inversion.extractor=inception", "metric.rounds=9"]
+    wrong += ["device=tpu", "target=folder", "target.path=/no/where"]
+    wrong += ["source.checkpoint=/no/model.ckpt"]
     with pytest.raises(ConfigError) as caught:
         measure(pair(*wrong))
-    for told in (*wrong[:8], "target.path=/no/where", "/no/model.ckpt does not exist"):
+    for told in (*wrong[:9], "target.path=/no/where", "/no/model.ckpt does not exist"):
         assert told in str(caught.value)
 
 
@@ -231,6 +242,8 @@ def test_too_few_images_are_refused_on_both_sides(pair) -> None:
     for role in ("source: rooms/bedroom", "target: rooms/kitchen"):
         assert role in str(caught.value)
     assert "at least 6" in str(caught.value)
+    with pytest.raises(ConfigError, match="at least 12 are needed"):
+        measure(pair("num_images=11", "metric.rounds=40"))
 
 
 def test_a_checkpoint_of_another_resolution_is_refused(pair) -> None:

@@ -14,6 +14,7 @@ from stylegan_tl.source.portable import read_model
 __all__ = ["MIN_IMAGES", "check", "extractor_of"]
 
 MIN_IMAGES = 6  # coverage looks at the fifth neighbour
+MIN_ROUNDS = 39  # the 2.5 % quantile is then the lowest of them
 
 
 def check(config: dict[str, Any]) -> None:
@@ -44,10 +45,12 @@ def _numbers(config: dict[str, Any]) -> list[str]:
         ("seed", config["seed"], 0),
         ("inversion.images", inversion["images"], 0),
         ("inversion.steps", inversion["steps"], 1),
-        ("metric.rounds", config["metric"]["rounds"], 0),
     ):
         if not _whole(value, least):
             problems.append(f"{key}={value}: use a whole number from {least}")
+    rounds = config["metric"]["rounds"]
+    if rounds != 0 and not _whole(rounds, MIN_ROUNDS):
+        problems.append(f"metric.rounds={rounds}: use 0, or at least {MIN_ROUNDS} for a 95 % level")
     for key, value in (
         ("held_out", config["held_out"]),
         ("pretrain.held_out", config["pretrain"]["held_out"]),

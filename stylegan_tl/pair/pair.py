@@ -55,8 +55,9 @@ class Pair:
             [self.config[role]["name"], reference_hash(side.dataset, side.train)]
             for role, side in (("source", self.source), ("target", self.target))
         ]
-        e = self.extractor
-        return [*sides, e.name, e.digest, e.resize, e.precision, self.config["metric"]["rounds"]]
+        e, rounds = self.extractor, self.config["metric"]["rounds"]
+        drawn = [rounds, self.config["seed"]] if rounds else []
+        return [*sides, e.name, e.digest, e.resize, e.precision, *drawn]
 
     @property
     def held_out_inputs(self) -> list[Any]:
@@ -67,13 +68,15 @@ class Pair:
 def open_pair(config: dict[str, Any]) -> Pair:
     """Open both sides (packing once, if need be) and choose the images; ConfigError if too few."""
     sides, problems = {}, []
+    least = MIN_IMAGES * (2 if config["metric"]["rounds"] else 1)  # intervals come from halves
     shares = {"source": config["pretrain"]["held_out"], "target": config["held_out"]}
     for role, held_out in shares.items():
         side = open_domain(config[role], {**config, "held_out": held_out})
-        if len(side.train) < MIN_IMAGES:
+        if (count := min(len(side.train), config["num_images"])) < least:
             problems.append(
-                f"{role}: {config[role]['name']} has {len(side.train)} images to measure, besides "
-                f"{len(side.held_out)} held out; at least {MIN_IMAGES} are needed"
+                f"{role}: {config[role]['name']} has {count} images to measure of "
+                f"{len(side.train)}, besides {len(side.held_out)} held out; at least {least} are "
+                "needed"
             )
             continue
         sides[role] = Target(
