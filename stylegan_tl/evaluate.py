@@ -58,7 +58,7 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
 
     from stylegan_tl.assembly import cache_of
     from stylegan_tl.data.progress import Progress
-    from stylegan_tl.measuring import extractors_of, reals_of
+    from stylegan_tl.measuring import device_of, extractors_of, reals_of
     from stylegan_tl.metrics.evaluate import evaluate
     from stylegan_tl.study.trial import write_lines
 
@@ -66,7 +66,7 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
         raise ValueError("name what is measured: checkpoint=MODEL or images=FOLDER, one of them")
     if not config["metric"]["names"]:
         raise ValueError("metric=none measures nothing: choose metric=small or metric=inception")
-    device = _device(config["device"])
+    device = device_of(config["device"])
     extractors = extractors_of(config["metric"], device)
     model, trained, config = _model(config, device)
     target = _target(config, device)
@@ -93,20 +93,6 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
     write_lines(out, rows)
     _mirror(config, rows, out)
     return records
-
-
-def _device(wanted: str) -> Any:
-    import torch
-
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={wanted}: {reason}; use auto, cpu or cuda") from error
-    return device
 
 
 def _model(

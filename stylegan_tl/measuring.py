@@ -25,6 +25,7 @@ from stylegan_tl.source.portable import SourceModel
 __all__ = [
     "GeneratedImages",
     "check_metrics",
+    "device_of",
     "evaluation_of",
     "extractors_of",
     "fakes_of",
@@ -52,6 +53,19 @@ class GeneratedImages:
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """Every class as often, float32 [N, c_dim]."""
         return self.classes[np.asarray(indices) % len(self.classes)]
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:1` means; ValueError if it is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={wanted}: {reason}; use auto, cpu or cuda") from error
+    return device
 
 
 def extractors_of(metric: dict[str, Any], device: torch.device | str) -> dict[str, Extractor]:

@@ -59,8 +59,6 @@ def _numbers(config: dict[str, Any]) -> list[str]:
             problems.append(f"{key}={value}: use a share from 0 up to 1, such as 0.1")
     if config["metric"]["precision"] not in PRECISIONS:
         problems.append(f"metric.precision={config['metric']['precision']}: use fp32 or bf16")
-    if config["device"] not in ("auto", "cpu", "cuda"):
-        problems.append(f"device={config['device']}: use auto, cpu or cuda")
     return problems
 
 

@@ -13,6 +13,7 @@ import torch
 from stylegan_tl.assembly import Target, cache_of, open_domain
 from stylegan_tl.config import ConfigError, pretrain_config
 from stylegan_tl.data.split import n_shot
+from stylegan_tl.measuring import device_of
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.reference import Reference, cached_reference, reference_hash
 from stylegan_tl.pair.checks import MIN_IMAGES, extractor_of
@@ -84,7 +85,7 @@ def open_pair(config: dict[str, Any]) -> Pair:
         )
     if problems:
         raise ConfigError("the pair cannot be measured:\n  " + "\n  ".join(problems))
-    device = _device(config["device"])
+    device = device_of(config["device"])
     extractor, own = extractor_of(config, config["extractor"]).to(device), config["inversion"]
     perceptual = extractor_of(config, own["extractor"] if own["images"] else "small").to(device)
     return Pair(config, sides["source"], sides["target"], extractor, perceptual, device)
@@ -94,12 +95,6 @@ def _some(indices: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     """`num_images` of them, chosen by `seed`; all where there are fewer."""
     count = min(config["num_images"], len(indices))
     return n_shot(indices, count, config["seed"]) if count else indices
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def source_file(config: dict[str, Any]) -> Path | None:
