@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.config import ConfigError
+from stylegan_tl.measuring import device_of
 from stylegan_tl.metrics.features import PRECISIONS, Extractor, check_extractor, load_extractor
 from stylegan_tl.metrics.protocol import FEATURES, PERCEPTUAL
 from stylegan_tl.metrics.reference import MAX_FEATURES
@@ -59,6 +60,10 @@ def _numbers(config: dict[str, Any]) -> list[str]:
             problems.append(f"{key}={value}: use a share from 0 up to 1, such as 0.1")
     if config["metric"]["precision"] not in PRECISIONS:
         problems.append(f"metric.precision={config['metric']['precision']}: use fp32 or bf16")
+    try:
+        device_of(config["device"])
+    except ValueError as error:
+        problems.append(str(error))
     return problems
 
 
