@@ -61,8 +61,9 @@ def _wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def _digests(jobs: list[Job]) -> dict[Path, tuple[str, int]]:
-    files = [job.folder / "last.ckpt" for job in jobs]
-    return {f: (file_sha256(f), f.stat().st_mtime_ns) for f in files if f.exists()}
+    done = [job.folder for job in jobs if status(job).state == "complete"]
+    files = [folder / name for folder in done for name in ("last.ckpt", "trial.json")]
+    return {f: (file_sha256(f), f.stat().st_mtime_ns) for f in files}
 
 
 FOUR = ("source=a target=b", "source=b target=a", "source=a target=c", "source=scratch target=b")
@@ -155,11 +156,11 @@ def test_sigkill_of_the_launcher_loses_nothing_and_trains_nothing_twice(
     todo = jobs(*cells)
     command = launcher(_overrides(tmp_path / "runs", *cells), 2)
     process = subprocess.Popen(command, start_new_session=True)
-    _wait_until(lambda: len(_digests(todo)) >= 3)
+    _wait_until(lambda: len(_digests(todo)) >= 6)
     process.kill()
     process.wait()
     finished = _digests(todo)
-    assert 3 <= len(finished) < 8
+    assert 6 <= len(finished) < 16
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "8 trials: 8 complete" in done.stdout
     after = _digests(todo)
@@ -286,7 +287,7 @@ def test_a_full_gpu_takes_no_further_trial(stand_in, jobs, monkeypatch, tally) -
         monkeypatch.setattr(pool.view, "show", lambda p, n=name: together[n].append(len(p.running)))
         pool.run()
         for job in todo:
-            for file in ("trial.json", "last.ckpt", "at"):
+            for file in ("trial.json", "last.ckpt"):
                 (job.folder / file).unlink()
     assert max(together["full"]) == 1
     assert max(together["room"]) == 2
