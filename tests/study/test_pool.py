@@ -127,6 +127,24 @@ def test_a_trial_that_something_kills_is_tried_again_so_often(pool, jobs, tally)
     assert json.loads((todo[0].folder / "launch.json").read_text())["code"] == -9
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("x\nerror: a:\n  b\n  c\n(STYLEGAN_TL_TRACEBACK=1 shows where)\n", "a: b c"),
+        ("Could not override 'q'.\nKey 'q' is not in struct\n\nSet the environment variable "
+         "HYDRA_FULL_ERROR=1 for a complete stack trace.\n",
+         "Could not override 'q'. Key 'q' is not in struct"),
+        ("Traceback:\n  File\nRuntimeError: no\n", "RuntimeError: no"),
+        ("", "exit code 3, no word in"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_found_in_what_a_process_said(said: str, reason: str, tmp_path) -> None:
+    from stylegan_tl.study.pool import _last_words
+
+    (tmp_path / "log").write_text(said)
+    assert _last_words(tmp_path / "log", 3).startswith(reason)
+
+
 def test_chains_wait_for_the_trial_that_they_start_from(pool, jobs, tally) -> None:
     first = jobs("source=a target=b", seeds=1)[0]
     checkpoint = f"source.checkpoint='{first.folder}/last.ckpt'"
