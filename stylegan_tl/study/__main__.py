@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,37 +56,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def open_by_arguments(arguments: Sequence[str]) -> Opened:
     """The study of `study=<name>` with further overrides, as `run` would run it."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.object_type import ObjectType
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
-    from stylegan_tl.config import conf_dir, config_dirs, plain
+    from stylegan_tl.config import config_dirs, plain
     from stylegan_tl.data.count import count_train
-    from stylegan_tl.dataset_options import register
     from stylegan_tl.study.opened import open_study
 
-    register()
     folders = config_dirs(arguments)
-    search = [f"hydra.searchpath=[{','.join(f'file://{f}' for f in folders)}]"] if folders else []
-    own = [a for a in arguments if "--config-dir" not in a and a != "-cd" and a not in folders]
+    own = [a for a in arguments if not a.startswith(("--config-dir", "-cd")) and a not in folders]
+    named = [a for a in own if a.lstrip("+").startswith("study")]
+    study = OmegaConf.to_container(_compose(folders, named).study, resolve=True)
 
-    def options(group: str) -> list[str]:
-        loader = GlobalHydra.instance().config_loader()
-        return loader.get_group_options(group, ObjectType.CONFIG)
+    def compose(overrides: Sequence[str]) -> dict[str, Any]:
+        return plain(_compose(folders, overrides))
 
-    def make(overrides: Sequence[str]) -> dict[str, Any]:
-        return plain(compose("train", overrides=[*search, *overrides]))
+    opened = open_study(study, own, compose, partial(_options, folders), count_train)
+    return replace(opened, has_source=_has_source)
 
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+
+def _compose(folders: Sequence[str], overrides: Sequence[str]) -> Any:
+    from hydra import compose
+    from hydra.errors import HydraException
+
+    with _hydra():
         try:
-            named = [a for a in own if a.lstrip("+").startswith("study")]
-            config = compose("train", overrides=[*search, *named])
+            return compose("train", overrides=[*_search(folders), *overrides])
         except HydraException as error:
             raise ValueError(str(error)) from error
-        study = OmegaConf.to_container(config.study, resolve=True)
-        return open_study(study, own, make, options, count_train)
+
+
+def _options(folders: Sequence[str], group: str) -> list[str]:
+    """Options of a configuration group, those of `--config-dir` too."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.object_type import ObjectType
+
+    with _hydra():
+        own = [f for folder in folders for f in Path(folder, group).glob("*.yaml")]
+        found = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+        return sorted({*found, *(f.stem for f in own)})
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    from hydra import initialize_config_dir
+
+    from stylegan_tl.config import conf_dir
+    from stylegan_tl.dataset_options import register
+
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        yield
+
+
+def _search(folders: Sequence[str]) -> list[str]:
+    paths = ",".join(f"'file://{Path(f).absolute()}'" for f in folders)
+    return [f"hydra.searchpath=[{paths}]"] if folders else []
+
+
+def _has_source(config: dict[str, Any]) -> bool:
+    """Whether the source model of a trial is bundled or in the cache. Imports torch."""
+    from stylegan_tl.config import pretrain_config
+    from stylegan_tl.data.errors import DataError
+    from stylegan_tl.source.obtain import find_source
+
+    try:
+        return find_source(pretrain_config(config), Path(config["cache"]).expanduser()) is not None
+    except DataError:  # the images are not on this machine
+        return False
 
 
 def _run(arguments: Sequence[str], options: dict[str, str]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,7 @@ def readable(overrides: Sequence[str]) -> str:
     >>> readable(["target=rooms/kitchen", "seed=3", "freeze=freeze_d"])
     'freeze=freeze_d,target=rooms-kitchen'
     """
-    kept: dict[str, str] = {}
-    for override in sorted(overrides):
-        key, _, value = override.lstrip("+~").partition("=")
-        if key.split(".")[0].split("/")[0] not in _NOT_IN_NAMES:
-            tail = (
-                value.rstrip("/").split("/")[-2:]
-                if key.endswith(("path", "checkpoint"))
-                else [value]
-            )
-            key = key.replace("/", ".")  # a subgroup's: one folder, not two
-            kept[key] = f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}"
+    kept = dict(filter(None, map(_named, sorted(overrides))))
     name = ",".join(kept.values()) or "default"
     if len(name) <= 150:
         return name
@@ -121,6 +111,18 @@ def labels(jobs: Sequence[Job]) -> dict[Path, str]:
     rank = {"source": 0, "target": 1, "seed": 3}
     keys.sort(key=lambda key: rank.get(key, 2))
     return {job.folder: _label(job, keys) for job in jobs}
+
+
+@lru_cache(maxsize=4096)  # the trials of a study share most of their overrides
+def _named(override: str) -> tuple[str, str] | None:
+    """The key and the part of a folder's name of one override; None for what is not science."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if key.split(".")[0].split("/")[0] in _NOT_IN_NAMES:
+        return None
+    if key.endswith(("path", "checkpoint")):
+        value = "-".join(value.rstrip("/").split("/")[-2:])
+    key = key.replace("/", ".")  # a subgroup's: one folder, not two
+    return key, f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', value)}"
 
 
 def _label(job: Job, keys: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ _WHICH = "name the study: study=<name>; its file is conf/study/<name>.yaml"
 @dataclass(frozen=True)
 class Opened:
     """`config` is the composed configuration of the study's first trial; `more` the command
-    line's overrides for all trials; `compose(overrides)` gives the configuration of any."""
+    line's overrides for all trials; `compose(overrides)` gives the configuration of any, and
+    `has_source(config)`, where it can be asked, says whether its source model is there."""
 
     study: Study
     config: Mapping[str, Any]
     more: Sequence[str]
     compose: Callable[[Sequence[str]], dict[str, Any]]
+    has_source: Callable[[dict[str, Any]], bool] | None = None
 
     @property
     def runs(self) -> Path:
@@ -87,7 +89,7 @@ def _for_all_trials(arguments: Sequence[str], study: Study) -> list[str]:
 
 def _first(study: Study, more: Sequence[str]) -> list[str]:
     known = study.with_count(1) if study.needs_count else study
-    return list(known.trials("runs", more)[0].job.overrides)
+    return list(replace(known, seeds=known.seeds[:1]).trials("runs", more)[0].job.overrides)
 
 
 def _smallest(

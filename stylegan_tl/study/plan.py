@@ -49,6 +49,7 @@ class Plan:
     pace: Pace | None
     disk: float | None
     slots: int
+    problems: Sequence[str] = ()  # trials whose configuration does not even compose
 
     @property
     def seconds(self) -> float | None:
@@ -76,7 +77,12 @@ def make_plan(opened: Opened) -> Plan:
     begun = {t.job.source for t in trials if states[t.job.folder].record is not None}
     kimg = sum(_kimg_left(t, states[t.job.folder], opened.config["kimg"]) for t in trials)
     pretrain = opened.config["pretrain"]["kimg"]
-    missing = [name for name in needed if name not in begun]
+    problems: list[str] = []
+    missing = [
+        name
+        for name, trial in needed.items()
+        if name not in begun and not _has_source(opened, trial, problems)
+    ]
     return Plan(
         states=states,
         sources=Counter(str(t.cell.values["source"]) for t in needed.values()),
@@ -86,6 +92,7 @@ def make_plan(opened: Opened) -> Plan:
         pace=_pace(opened, states.values()),
         disk=_disk(trials, states),
         slots=len(make_slots()),
+        problems=problems,
     )
 
 
@@ -104,7 +111,7 @@ def render(opened: Opened, plan: Plan) -> str:
     lines.append(_source_line(opened, plan))
     lines.append(_time_line(plan))
     lines.append(_disk_line(plan, len(trials) - count["complete"]))
-    lines += _not_well(trials, plan.states)
+    lines += [*_not_well(trials, plan.states), *plan.problems]
     return "\n".join(lines)
 
 
@@ -139,12 +146,12 @@ def _source_line(opened: Opened, plan: Plan) -> str:
     images = "all its images" if number is None else f"{number} images"
     each = f"{sources.condition}: each {pretrain['kimg']:g} kimg on {images}"
     names = ", ".join(f"{name} x {n}" if n > 1 else name for name, n in plan.sources.items())
-    there = f"{plan.sources_there} in use already" if plan.sources_there else "none in use yet"
+    there = f"{plan.sources_there} there already" if plan.sources_there else "none there yet"
     return f"{total} source models ({each}; {there}): {names}"
 
 
 def _time_line(plan: Plan) -> str:
-    work = f"{plan.kimg:g} kimg of trials and up to {plan.source_kimg:g} kimg of source models left"
+    work = f"{plan.kimg:g} kimg of trials and {plan.source_kimg:g} kimg of source models left"
     if not plan.kimg + plan.source_kimg:
         return "nothing left to train"
     if plan.pace is None or plan.seconds is None:
@@ -167,6 +174,17 @@ def _not_well(trials: Sequence[Planned], states: Mapping[Path, Status]) -> Itera
     for folder, found in states.items():
         if found.state in ("failed", "interrupted"):
             yield f"  {found.state:<12}{names[folder]}: {found.reason or 'no reason known'}"
+
+
+def _has_source(opened: Opened, trial: Planned, problems: list[str]) -> bool:
+    if opened.has_source is None:
+        return False
+    try:
+        return opened.has_source(opened.compose(trial.job.overrides))
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        problems.append(f"  will fail   source={trial.cell.values['source']}: {said}")
+        return False
 
 
 def _kimg_left(trial: Planned, found: Status, default: float) -> float:

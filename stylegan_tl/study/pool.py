@@ -64,7 +64,7 @@ class Pool:
         retry_failed: bool = False,
         attempts: int = 3,
         memory: float | None = None,
-        poll: float = 0.05,
+        poll: float = 0.02,
     ) -> None:
         self.jobs = list({job.folder: job for job in jobs}.values())
         self.slots, self.view, self.program = list(slots), view, list(program)

@@ -47,7 +47,7 @@ class Progress:
     def show(self, pool: Pool) -> None:
         """Renew the picture, if it is time."""
         due = self._shown + (_RENEW if self.live else _REMIND)
-        if time.monotonic() < due and pool.running:
+        if time.monotonic() < due and (pool.running or pool.waiting):
             return
         self._shown = time.monotonic()
         lines = [self._head(pool)]

@@ -37,7 +37,8 @@ def make_slots(
     """`per_gpu` slots on every GPU, one of each GPU first; without GPUs, `processes` slots.
 
     None means: all GPUs that are visible; one process per `threads` cores; one thread without a
-    GPU, an equal share of the cores with one. ValueError names a number that cannot be.
+    GPU (the number of threads changes how sums are rounded, so it is not left to the number of
+    slots), an equal share of the cores with one. ValueError names a number that cannot be.
     """
     given = {"per_gpu": per_gpu, "processes": processes, "threads": threads}
     wrong = [
@@ -51,8 +52,7 @@ def make_slots(
     )
     if not devices:
         count = processes or max(cores // (threads or 1), 1)
-        share = threads or max(cores // count, 1)
-        return [Slot(f"cpu{i}", None, share) for i in range(count)]
+        return [Slot(f"cpu{i}", None, threads or 1) for i in range(count)]
     share = threads or max(cores // (len(devices) * per_gpu), 1)
     names = [
         (d, f"gpu{d}" + (f".{i}" if per_gpu > 1 else "")) for i in range(per_gpu) for d in devices

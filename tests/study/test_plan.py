@@ -47,13 +47,25 @@ def test_nothing_there_yet(opened) -> None:
     plan = make_plan(opened)
     text = render(opened, plan)
     assert "16 trials (8 cells x 2 seeds): 16 missing" in text
-    assert "2 source models (equal: each 0.4 kimg on 200 images; none in use yet)" in text
+    assert "2 source models (equal: each 0.4 kimg on 200 images; none there yet)" in text
     assert (plan.kimg, plan.source_kimg) == (pytest.approx(16 * 0.4), pytest.approx(2 * 0.4))
     assert "how long is not known" in text
     assert "disk: not known" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["rooms/bedroom", "0/4", "-"] in lines
     assert ["scratch_augment", "0/2", "0/2"] in lines
+
+
+def test_source_models_of_other_studies_count(tmp_path) -> None:
+    """The bundled bedroom model: 64 px, the default network and pre-training."""
+    small = ["resolution=64", "model.network.channel_base=1024", "model.network.channel_max=128"]
+    sources = {"condition": "native", "kimg": 50, "num_images": "null"}
+    sizes = ["source.size=2000", *(f"study.sources.{k}={v}" for k, v in sources.items())]
+    own = [f"runs={tmp_path}", f"cache={tmp_path / 'cache'}", *small, *sizes]
+    opened = open_by_arguments(["study=demo", *own])
+    plan = make_plan(opened)
+    assert (plan.sources_there, plan.source_kimg) == (1, 50)
+    assert "1 there already" in render(opened, plan)
 
 
 def test_what_is_there_is_counted_and_told_apart(opened, write, monkeypatch) -> None:
@@ -102,7 +114,7 @@ def test_a_finished_study_has_nothing_left(opened, write) -> None:
         write(number)
     text = render(opened, make_plan(opened))
     assert "nothing left to train" in text
-    assert "2 in use already" in text
+    assert "2 there already" in text
 
 
 def test_the_commands_of_all_trials_are_printed_on_request(tmp_path, capsys) -> None:
@@ -111,6 +123,15 @@ def test_the_commands_of_all_trials_are_printed_on_request(tmp_path, capsys) -> 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16
     assert all(line.startswith("python -m stylegan_tl.train study.name=demo") for line in lines)
+
+
+def test_a_source_that_does_not_compose_is_told_beforehand(tmp_path) -> None:
+    """A folder of images has no `size`, which the study sets for all sources."""
+    names = "[rooms/bedroom,rooms/kitchen,folder]"
+    own = ["study=demo", f"study.factors.source={names}", f"runs={tmp_path}", f"cache={tmp_path}"]
+    opened = open_by_arguments(own)
+    text = render(opened, make_plan(opened))
+    assert "will fail   source=folder: Could not override 'source.size'" in text
 
 
 def test_a_damaged_record_is_a_missing_one(opened, write) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -223,6 +224,15 @@ def test_two_launchers_share_a_study_and_run_nothing_twice(launcher, tally, tmp_
     assert tally("twice") == []
 
 
+def test_plain_lines_stay_few_while_another_launcher_works(jobs, pool) -> None:
+    """A launcher that only waits for somebody else's trial says so once a minute, not each poll."""
+    (job,) = jobs("source=a target=b", seeds=1)
+    claim = claim_trial(job)
+    threading.Timer(1.5, claim.release).start()
+    _, text = pool([job])
+    assert len(text.splitlines()) <= 3
+
+
 def test_sigterm_stops_the_trials_and_the_same_command_goes_on(launcher, tally, tmp_path) -> None:
     cells = ["source=a target=b step=0.2", "source=b target=a step=0.2"]
     command = launcher(_overrides(tmp_path / "runs", *cells), 2)
@@ -276,7 +286,7 @@ def test_a_source_is_claimed_once_by_all_trials_that_need_it(jobs) -> None:
 def test_slots_divide_gpus_and_cores(monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert [s.threads for s in make_slots([])] == [1] * 8
-    assert [s.threads for s in make_slots([], processes=2)] == [4, 4]
+    assert [s.threads for s in make_slots([], processes=2)] == [1, 1]
     assert len(make_slots([], threads=4)) == 2
     slots = make_slots([0, 3], per_gpu=2)
     assert [s.name for s in slots] == ["gpu0.0", "gpu3.0", "gpu0.1", "gpu3.1"]
