@@ -7,7 +7,7 @@ Nothing here draws without an explicit generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +91,7 @@ def probability_of_improvement(x: Tasks, y: Tasks, better: str = "min") -> float
     Per task it is Mann and Whitney's U over the number of pairs. Tasks without runs on both sides
     do not count; NaN if none is left.
     """
-    whole = _both([_float(task)[None] for task in side] for side in (x, y))
+    whole = [[_float(task)[None] for task in side] for side in (x, y)]
     return float(_improvement(*whole, better)[0])
 
 
@@ -104,14 +104,22 @@ def improvement_interval(
     rounds: int = 2000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of the probability of improvement: both sides' runs drawn anew in every task."""
-    drawn = _both([resample(t, rounds, generator) for t in side] for side in (x, y))
-    return _percentiles(_improvement(*drawn, better), level)
+    """Interval of the probability of improvement: both sides' runs drawn anew in every task.
+
+    It has no width where no run of one side falls among the other's.
+    """
+    return bootstrap_interval(
+        [*x, *y],
+        lambda drawn: _improvement(drawn[: len(x)], drawn[len(x) :], better),
+        generator=generator,
+        rounds=rounds,
+        level=level,
+    )
 
 
 def bootstrap_interval(
-    tasks: Tasks,
-    statistic: Callable[[Array], Array],
+    strata: Tasks,
+    statistic: Callable[[list[Array]], Array],
     *,
     generator: np.random.Generator,
     rounds: int = 2000,
@@ -119,13 +127,16 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile interval of `statistic` by the stratified bootstrap (Agarwal et al. 2021).
 
-    Runs are drawn anew within every task, tasks stay. `statistic` maps [rounds, all runs] to
-    [rounds]. (NaN, NaN) unless some task has two runs.
+    Runs are drawn anew within every stratum, strata stay. `statistic` maps the list of their
+    [rounds, n] to [rounds]. (NaN, NaN) unless every stratum that has runs has three: of fewer the
+    draws say nothing.
     """
-    if not any(len(np.asarray(t)) > 1 for t in tasks):
+    counts = [len(_float(stratum)) for stratum in strata]
+    if not any(counts) or any(0 < count < 3 for count in counts):
         return math.nan, math.nan
-    drawn = [resample(t, rounds, generator) for t in tasks]
-    return _percentiles(statistic(np.concatenate(drawn, axis=-1)), level)
+    drawn = [resample(stratum, rounds, generator) for stratum in strata]
+    low, high = np.quantile(statistic(drawn), [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
 
 
 def resample(x: ArrayLike, rounds: int, generator: np.random.Generator) -> Array:
@@ -171,25 +182,14 @@ def top_regret(
     return outcome.max(-1) - (outcome * chosen).sum(-1) / chosen.sum(-1)
 
 
-def _improvement(x: list[Array], y: list[Array], better: str) -> Array:
-    if not x:
-        return np.array([np.nan])
-    shares = []
+def _improvement(x: Sequence[Array], y: Sequence[Array], better: str) -> Array:
+    """[rounds] from the tasks' [rounds, n]; tasks without runs on one side are left out."""
+    shares, sign = [], _sign(better)
     for a, b in zip(x, y, strict=True):
-        a, b = _sign(better) * a[..., :, None], _sign(better) * b[..., None, :]
-        shares.append(((a > b) + 0.5 * (a == b)).mean((-2, -1)))
-    return np.mean(shares, axis=0)
-
-
-def _both(sides: Iterable[list[Array]]) -> tuple[list[Array], list[Array]]:
-    """The tasks of two sides that have runs on both."""
-    pairs = [(a, b) for a, b in zip(*sides, strict=True) if a.shape[-1] and b.shape[-1]]
-    return [a for a, _ in pairs], [b for _, b in pairs]
-
-
-def _percentiles(values: Array, level: float) -> Interval:
-    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+        if a.shape[-1] and b.shape[-1]:
+            one, other = sign * a[..., :, None], sign * b[..., None, :]
+            shares.append(((one > other) + 0.5 * (one == other)).mean((-2, -1))[None])
+    return np.concatenate(shares).mean(0) if shares else np.array([np.nan])
 
 
 def _student_cdf(t: float, freedom: float) -> float:
