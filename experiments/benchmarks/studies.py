@@ -66,22 +66,23 @@ PARTS: dict[str, Callable[[Path], str]] = {"collect": collecting, "table": tabul
 
 
 def apart(part: Callable[[Path], str], root: Path) -> str:
-    """Run `part` in a fresh process: its answer, seconds, peak memory above an idle one."""
+    """Run `part` in a fresh process: its answer, seconds, peak memory."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_measured, args=(part, root, theirs))
     process.start()
-    text, seconds, idle, peak = ours.recv()
+    text, seconds, cpu, idle, peak = ours.recv()
     process.join()
-    return f"{seconds:6.1f} s  peak {peak:.0f} MiB ({idle:.0f} before)  {text}"
+    return f"{seconds:6.1f} s ({cpu:.1f} of CPU)  peak {peak:.0f} MiB ({idle:.0f} before)  {text}"
 
 
 def _measured(part: Callable[[Path], str], root: Path, pipe: object) -> None:
     import stylegan_tl.study.table  # noqa: F401  what every command imports
 
-    idle, began = _peak_mib(), time.perf_counter()
+    idle, began, cpu = _peak_mib(), time.perf_counter(), time.process_time()
     text = part(root)
-    pipe.send((text, time.perf_counter() - began, idle, _peak_mib()))
+    seconds = time.perf_counter() - began, time.process_time() - cpu
+    pipe.send((text, *seconds, idle, _peak_mib()))
 
 
 def _peak_mib() -> float:

@@ -25,7 +25,7 @@ _NAMED_BY_PATH = frozenset("folder zip packed nvidia checkpoint".split())
 _PART_OF_CELL = (".path", ".checkpoint", ".subfolder", "freeze/")  # the names above tell them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """One metric of one trial: values [n] at kimg [n], NaN where there was no number."""
 
@@ -49,7 +49,7 @@ class Curve:
         return float(self.values[-1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """What a table needs of one trial. `cell` is {factor: value}: CELL first, then further ones."""
 
@@ -201,7 +201,7 @@ def _cell(trial: Trial) -> dict[str, str]:
 
 
 def _source(trial: Trial) -> str:
-    """The source dataset; of a chain all of them in order: bedroom > bathroom."""
+    """The source dataset; of a chain all of them in order: bedroom->bathroom."""
     config = trial.config["source"]
     if config["kind"] == "scratch":
         return "scratch"
@@ -210,7 +210,7 @@ def _source(trial: Trial) -> str:
         names.append(str(parent.get("name")))
         parent = (parent.get("lineage") or {}).get("source")
     own = _dataset(config, trial.choices.get("source"))
-    return " > ".join(reversed(names)) if len(names) > 1 else own
+    return "->".join(reversed(names)) if len(names) > 1 else own
 
 
 def _dataset(config: Mapping[str, Any], choice: str | None) -> str:

@@ -130,18 +130,37 @@ class _Place:
             if whole
             else (math.nan, math.nan)
         )
-        self._known: dict[tuple, list[Outcome]] = {}
+        self._known: dict[tuple, Any] = {}
 
     def controls(self, outcome: Outcome, name: str) -> list[Outcome]:
-        key = (name, outcome.cell["source"], outcome.cell["augment"])
+        key = _control_key(outcome, name)
         if key not in self._known:
             self._known[key] = controls_of(outcome, self.peers, name)
         return self._known[key]
 
     def goal(self, outcome: Outcome, better: str) -> float:
-        best = [p.curves[self.metric].best[0] for p in self.controls(outcome, self.baseline)]
-        known = [b for b in best if not math.isnan(b)]
-        return goal(float(np.mean(known)), better) if known else math.nan
+        key = ("goal", *_control_key(outcome, self.baseline))
+        if key not in self._known:
+            runs = self.controls(outcome, self.baseline)
+            best = [p.curves[self.metric].best[0] for p in runs]
+            known = [b for b in best if not math.isnan(b)]
+            self._known[key] = goal(float(np.mean(known)), better) if known else math.nan
+        return self._known[key]
+
+    def level(self, outcome: Outcome, name: str) -> tuple[float, float]:
+        """(the control's mean at the last kimg that it and `outcome` have, that kimg)."""
+        curves = [p.curves[self.metric] for p in self.controls(outcome, name)]
+        if not curves:
+            return math.nan, math.nan
+        at = float(min(c.kimg[-1] for c in [outcome.curves[self.metric], *curves]))
+        key = ("level", at, *_control_key(outcome, name))
+        if key not in self._known:
+            self._known[key] = float(np.mean([value_at(c.kimg, c.values, at) for c in curves]))
+        return self._known[key], at
+
+
+def _control_key(outcome: Outcome, name: str) -> tuple[str, str, str]:
+    return name, outcome.cell["source"], outcome.cell["augment"]
 
 
 def _score(outcome: Outcome, metric: str, place: _Place | None) -> Score:
@@ -170,12 +189,10 @@ def _score(outcome: Outcome, metric: str, place: _Place | None) -> Score:
 
 
 def _uplift(outcome: Outcome, place: _Place, name: str) -> tuple[float, float]:
-    """(how much better than the control's mean, at which kimg): the last that both have."""
-    curves = [p.curves[place.metric] for p in place.controls(outcome, name)]
-    if not curves:
-        return math.nan, math.nan
+    """(how much better than the control's mean, at which kimg)."""
+    control, at = place.level(outcome, name)
     own = outcome.curves[place.metric]
-    at = float(min(c.kimg[-1] for c in [own, *curves]))
     sign = 1.0 if own.better == "max" else -1.0
-    control = np.mean([value_at(c.kimg, c.values, at) for c in curves])
-    return float(sign * (value_at(own.kimg, own.values, at) - control)), at
+    return (
+        math.nan if math.isnan(at) else sign * (value_at(own.kimg, own.values, at) - control)
+    ), at

@@ -73,7 +73,7 @@ def test_a_chain_is_named_by_all_its_sources(tmp_path, write):
     parent = {"name": "bathroom", "lineage": {"source": {"name": "bedroom", "lineage": {}}}}
     write(tmp_path, {1.0: 1.0}, source="bathroom", record={"source": parent})
     write(tmp_path, {1.0: 1.0}, source="bathroom", seed=1, record={"source": {"name": "bathroom"}})
-    assert [o.cell["source"] for o in collect(tmp_path)] == ["bedroom > bathroom", "bathroom"]
+    assert [o.cell["source"] for o in collect(tmp_path)] == ["bedroom->bathroom", "bathroom"]
 
 
 def test_further_factors_split_cells(tmp_path, write):

@@ -107,6 +107,18 @@ def test_one_stratum_is_scipys_bootstrap(generator):
     assert np.allclose(ours, theirs, atol=0.02)
 
 
+def test_counts_and_draws_are_the_same_bootstrap(generator):
+    """Drawing how often each run comes, and drawing the runs, give one distribution."""
+    x, y = generator.normal(0.5, 1, (1, 6)), generator.normal(0, 1, (1, 5))
+
+    def share(drawn):
+        return (drawn[0][:, :, None] > drawn[1][:, None, :]).mean((1, 2))
+
+    theirs = bootstrap_interval([*x, *y], share, generator=generator, rounds=20_000)
+    ours = improvement_interval(x, y, "max", generator=generator, rounds=20_000)
+    assert np.allclose(ours, theirs, atol=0.034)  # one pair of runs
+
+
 def _pooled_mean(drawn):
     return np.concatenate(drawn, -1).mean(-1)
 
