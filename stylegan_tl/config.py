@@ -5,11 +5,11 @@ Light: the command line imports this before anything heavy.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from stylegan_tl.study.job import readable
 
 __all__ = [
     "ConfigError",
@@ -22,8 +22,6 @@ __all__ = [
     "validate",
 ]
 
-_NOT_IN_NAMES = ("seed", "study", "trainer", "logger", "runs", "cache", "dry_run", "hydra")
-
 
 class ConfigError(ValueError):
     """Everything that is wrong with a configuration, all at once."""
@@ -34,29 +32,6 @@ def conf_dir() -> str:
     package = Path(__file__).parent
     beside = package.parent / "conf"
     return str(beside if (beside / "train.yaml").is_file() else package / "conf")
-
-
-def readable(overrides: Sequence[str]) -> str:
-    """A folder name from command-line overrides: sorted, without what is not science.
-
-    >>> readable(["target=rooms/kitchen", "seed=3", "freeze=freeze_d"])
-    'freeze=freeze_d,target=rooms-kitchen'
-    """
-    kept = []
-    for override in sorted(overrides):
-        key, _, value = override.lstrip("+~").partition("=")
-        if key.split(".")[0].split("/")[0] not in _NOT_IN_NAMES:
-            tail = (
-                value.rstrip("/").split("/")[-2:]
-                if key.endswith(("path", "checkpoint"))
-                else [value]
-            )
-            key = key.replace("/", ".")  # a subgroup's: one folder, not two
-            kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
-    name = ",".join(kept) or "default"
-    if len(name) <= 150:
-        return name
-    return f"{name[:140]}-{sha256(name.encode()).hexdigest()[:8]}"  # a folder name has its limits
 
 
 def freeze_name(choice: str, schedule: str, anchors: Sequence[str]) -> str:

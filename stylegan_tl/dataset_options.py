@@ -17,6 +17,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from stylegan_tl.config import conf_dir, config_dirs, readable
+from stylegan_tl.study.launcher import LocalLauncher
+from stylegan_tl.study.sweeper import StudySweeper
 
 __all__ = ["DatasetOptions", "DatasetSearchPath", "register"]
 
@@ -24,10 +26,16 @@ _OWN = {"source": {"checkpoint": None}, "target": {}}  # what a role adds to the
 
 
 def register() -> None:
-    """Tell Hydra of the dataset options and of the folder-name resolver; run before composing."""
+    """Tell Hydra of the dataset options, the folder-name resolver, the sweeper and the launcher.
+
+    Run before composing.
+    """
     OmegaConf.register_new_resolver("readable_overrides", readable, replace=True)
-    for plugin in (DatasetOptions, DatasetSearchPath):
-        Plugins.instance().register(plugin)
+    plugins = Plugins.instance()
+    for plugin in (DatasetOptions, DatasetSearchPath, StudySweeper, LocalLauncher):
+        plugins.register(plugin)
+    for plugin in (StudySweeper, LocalLauncher):  # Hydra makes these only by a name of this form
+        plugins.class_name_to_class[f"hydra_plugins.stylegan_tl.{plugin.__name__}"] = plugin
 
 
 class DatasetOptions(ConfigSource):

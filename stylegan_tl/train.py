@@ -28,13 +28,15 @@ def _run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from stylegan_tl.config import freeze_name, plain, validate
+    from stylegan_tl.config import ConfigError, freeze_name, plain, validate
     from stylegan_tl.errors import user_errors
 
     hydra_cfg = HydraConfig.get()
     alone = hydra_cfg.mode == RunMode.RUN  # in a sweep an error must not end the other trials
     with user_errors() if alone else nullcontext():
         config = plain(cfg)
+        if "factors" in config["study"]:
+            raise ConfigError(f"study={config['study']['name']} is many trials: add -m")
         validate(config)
         from stylegan_tl.runner import run_trial
 

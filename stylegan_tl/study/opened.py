@@ -1,0 +1,106 @@
+"""A study as it was asked for on a command line: its definition, its trials, what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stylegan_tl.study.definition import Planned, Study, StudyError, load
+from stylegan_tl.study.job import last_wins, override
+
+__all__ = ["Opened", "open_study"]
+
+_WHICH = "name the study: study=<name>; its file is conf/study/<name>.yaml"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """`config` is the composed configuration of the study's first trial; `more` the command
+    line's overrides for all trials; `compose(overrides)` gives the configuration of any."""
+
+    study: Study
+    config: Mapping[str, Any]
+    more: Sequence[str]
+    compose: Callable[[Sequence[str]], dict[str, Any]]
+
+    @property
+    def runs(self) -> Path:
+        """The folder that holds the studies' folders."""
+        return Path(self.config["runs"])
+
+    @property
+    def cache(self) -> Path:
+        """The folder of packed data and source models."""
+        return Path(self.config["cache"]).expanduser()
+
+    @cached_property
+    def trials(self) -> list[Planned]:
+        """Every cell x every seed."""
+        return self.study.trials(self.runs, self.more)
+
+
+def open_study(
+    study: Mapping[str, Any],
+    arguments: Sequence[str],
+    compose: Callable[[Sequence[str]], dict[str, Any]],
+    options: Callable[[str], Sequence[str]],
+    count: Callable[..., int],
+) -> Opened:
+    """Check the plain `study:` section against everything else and lay out its trials.
+
+    `arguments` are all task overrides of the command line; `count` is `count_train` of the data.
+    """
+    if "factors" not in study:
+        raise StudyError(_WHICH)
+    known = sorted(compose(()))
+    definition = load(study, options, known)
+    more = _for_all_trials(arguments, definition)
+    config = compose(_first(definition, more))
+    metric, names = definition.metric, config["metric"]["names"]
+    if metric is not None and metric not in names:
+        raise StudyError(
+            f"study.metric={metric}: the trials would not measure it; they measure "
+            f"{', '.join(names) or 'nothing'}. Add metric.names=[{metric}] to study.overrides"
+        )
+    if definition.needs_count:
+        definition = definition.with_count(_smallest(definition, more, compose, count))
+    return Opened(definition, config, more, compose)
+
+
+def _for_all_trials(arguments: Sequence[str], study: Study) -> list[str]:
+    """The command line's overrides that go into every trial; those of the study itself do not."""
+    more = [a for a in arguments if not a.lstrip("+~").startswith(("study=", "study."))]
+    for text in more:
+        key, _, value = text.lstrip("+~").partition("=")
+        if key in study.factors or key == "seed":
+            name = "seeds" if key == "seed" else f"factors.{key}"
+            raise StudyError(
+                f"{text}: the study itself sets {key}; choose values with 'study.{name}=[…]'"
+            )
+        if "," in value and value[0] not in "[{'\"":
+            raise StudyError(f"{text}: a study makes its own trials; give one value")
+    return more
+
+
+def _first(study: Study, more: Sequence[str]) -> list[str]:
+    known = study.with_count(1) if study.needs_count else study
+    return list(known.trials("runs", more)[0].job.overrides)
+
+
+def _smallest(
+    study: Study,
+    more: Sequence[str],
+    compose: Callable[[Sequence[str]], dict[str, Any]],
+    count: Callable[..., int],
+) -> int:
+    """Training images of the smallest source."""
+    sizes = []
+    for name in study.datasets:
+        general = [*study.overrides, *more]
+        config = compose(last_wins([*general, override("source", name)]))
+        held_out = config["pretrain"]["held_out"]
+        sizes.append(count(config["source"], config["resolution"], config["cache"], held_out))
+    return min(sizes)

@@ -1,0 +1,246 @@
+"""`python -m stylegan_tl.study plan study=…`: what a study is, what is there, what is to come.
+
+Times come from finished trials (their `trial.json` has s/kimg), disk from their folders; where
+nothing was measured yet the plan says so and guesses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stylegan_tl.study.definition import Planned
+from stylegan_tl.study.opened import Opened
+from stylegan_tl.study.progress import STATES, clock, labels
+from stylegan_tl.study.provenance import hardware
+from stylegan_tl.study.queue import Status, status
+from stylegan_tl.study.slots import make_slots, visible_gpus
+from stylegan_tl.study.trial import Trial
+
+__all__ = ["Pace", "Plan", "command", "make_plan", "matrix", "render"]
+
+_SAMPLE = 20  # run folders that are measured for the size of one
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per kimg of trials like these: the median of `trials` of them, on `where`."""
+
+    s_per_kimg: float
+    trials: int
+    where: str
+    here: bool  # measured on hardware like this machine's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the plan says, in numbers. `seconds` and `disk` (bytes) are None if never measured."""
+
+    states: Mapping[Path, Status]
+    sources: Mapping[str, int]  # datasets -> how many source models of each
+    sources_there: int
+    kimg: float  # still to be trained by trials
+    source_kimg: float  # and by source models
+    pace: Pace | None
+    disk: float | None
+    slots: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Time that is left, all slots at work."""
+        if self.pace is None:
+            return None
+        return (self.kimg + self.source_kimg) * self.pace.s_per_kimg / self.slots
+
+
+def command(opened: Opened, options: Mapping[str, str]) -> int:
+    """Print the plan; `commands=true` prints the command of every trial instead."""
+    if options.get("commands", "false").lower() == "true":
+        for trial in opened.trials:
+            print("python -m stylegan_tl.train " + " ".join(map(_shell, trial.job.overrides)))
+        return 0
+    print(render(opened, make_plan(opened)))
+    return 0
+
+
+def make_plan(opened: Opened) -> Plan:
+    """Look at the files of the study and at what was measured before."""
+    trials = opened.trials
+    states = {t.job.folder: status(t.job, running=True) for t in trials}
+    needed = {t.job.source: t for t in reversed(trials) if t.job.source is not None}
+    begun = {t.job.source for t in trials if states[t.job.folder].record is not None}
+    kimg = sum(_kimg_left(t, states[t.job.folder], opened.config["kimg"]) for t in trials)
+    pretrain = opened.config["pretrain"]["kimg"]
+    missing = [name for name in needed if name not in begun]
+    return Plan(
+        states=states,
+        sources=Counter(str(t.cell.values["source"]) for t in needed.values()),
+        sources_there=len(needed) - len(missing),
+        kimg=kimg,
+        source_kimg=len(missing) * float(pretrain),
+        pace=_pace(opened, states.values()),
+        disk=_disk(trials, states),
+        slots=len(make_slots()),
+    )
+
+
+def render(opened: Opened, plan: Plan) -> str:
+    """The plan as text."""
+    study, trials = opened.study, opened.trials
+    count = Counter(found.state for found in plan.states.values())
+    lines = [f"study {study.name}: {study.question}".rstrip(": ")]
+    lines += [f"  metric    {study.metric} ({study.direction}), against {study.baseline}"]
+    lines += [f"  factors   {key}: {', '.join(map(str, v))}" for key, v in study.factors.items()]
+    lines += [f"  chain     {' -> '.join(chain)}" for chain in study.chains]
+    lines += ["", *matrix(trials, plan.states), ""]
+    done = ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
+    cells = len({id(t.cell) for t in trials})
+    lines.append(f"{len(trials)} trials ({cells} cells x {len(study.seeds)} seeds): {done}")
+    lines.append(_source_line(opened, plan))
+    lines.append(_time_line(plan))
+    lines.append(_disk_line(plan, len(trials) - count["complete"]))
+    lines += _not_well(trials, plan.states)
+    return "\n".join(lines)
+
+
+def matrix(trials: Sequence[Planned], states: Mapping[Path, Status]) -> list[str]:
+    """Source x target; in a cell how many of its trials are complete, and how many failed (!)."""
+    found: dict[tuple[str, str], Counter] = {}
+    for trial in trials:
+        place = trial.cell.source, str(trial.cell.values["target"])
+        if trial.cell.role not in ("pair", "chain"):
+            place = trial.cell.role, place[1]
+        found.setdefault(place, Counter())[states[trial.job.folder].state] += 1
+    rows, columns = (list(dict.fromkeys(place[i] for place in found)) for i in (0, 1))
+    table = [["source \\ target", *columns]]
+    table += [[row, *(_entry(found.get((row, c))) for c in columns)] for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns) + 1)]
+    return ["  ".join(c.ljust(w) for c, w in zip(x, widths, strict=True)).rstrip() for x in table]
+
+
+def _entry(count: Counter | None) -> str:
+    if count is None:
+        return "-"
+    failed = f" {count['failed']}!" if count["failed"] else ""
+    return f"{count['complete']}/{count.total()}{failed}"
+
+
+def _source_line(opened: Opened, plan: Plan) -> str:
+    sources, pretrain = opened.study.sources, opened.config["pretrain"]
+    total = sum(plan.sources.values())
+    if not total:
+        return "no source models"
+    number = pretrain["num_images"]
+    images = "all its images" if number is None else f"{number} images"
+    each = f"{sources.condition}: each {pretrain['kimg']:g} kimg on {images}"
+    names = ", ".join(f"{name} x {n}" if n > 1 else name for name, n in plan.sources.items())
+    there = f"{plan.sources_there} in use already" if plan.sources_there else "none in use yet"
+    return f"{total} source models ({each}; {there}): {names}"
+
+
+def _time_line(plan: Plan) -> str:
+    work = f"{plan.kimg:g} kimg of trials and up to {plan.source_kimg:g} kimg of source models left"
+    if not plan.kimg + plan.source_kimg:
+        return "nothing left to train"
+    if plan.pace is None or plan.seconds is None:
+        return f"{work}; how long is not known: no finished trial of this model and resolution yet"
+    pace, here = plan.pace, "" if plan.pace.here else "other hardware: "
+    return (
+        f"{work}: about {clock(plan.seconds)} in {plan.slots} slots, "
+        f"at {pace.s_per_kimg:.3g} s/kimg ({here}median of {pace.trials} trials on {pace.where})"
+    )
+
+
+def _disk_line(plan: Plan, left: int) -> str:
+    if plan.disk is None:
+        return "disk: not known, no complete trial yet"
+    return f"disk: {plan.disk / 2**20:.3g} MiB a trial, {plan.disk * left / 2**30:.3g} GiB to come"
+
+
+def _not_well(trials: Sequence[Planned], states: Mapping[Path, Status]) -> Iterator[str]:
+    names = labels([t.job for t in trials])
+    for folder, found in states.items():
+        if found.state in ("failed", "interrupted"):
+            yield f"  {found.state:<12}{names[folder]}: {found.reason or 'no reason known'}"
+
+
+def _kimg_left(trial: Planned, found: Status, default: float) -> float:
+    if found.state == "complete":
+        return 0.0
+    try:
+        budget = float(trial.job.values.get("kimg", default))
+    except ValueError:  # a cell of its own mistake: the trial will say so
+        return 0.0
+    return max(budget - found.kimg, 0.0)
+
+
+def _pace(opened: Opened, states: Iterable[Status]) -> Pace | None:
+    """The median s/kimg of finished trials of the same network and resolution: of this hardware
+    if there are any, else of whatever they ran on; this study's before other ones'."""
+    own = [found.record for found in states if found.state == "complete" and found.record]
+    like = [r for r in own if _is_like(r, opened.config)]
+    if not like:
+        like = [r for r in _elsewhere(opened) if _is_like(r, opened.config)]
+    gpus = bool(visible_gpus())
+    mine = hardware()
+    here = [
+        r
+        for r in like
+        if bool(r["hardware"].get("gpu")) == gpus
+        and r["hardware"].get("cpu") == mine["cpu"]
+        and r["hardware"].get("cores") == mine["cores"]
+    ]
+    chosen = here or like
+    if not chosen:
+        return None
+    machine = chosen[-1]["hardware"]
+    where = str(machine.get("gpu") or machine.get("cpu"))
+    median = statistics.median(r["s_per_kimg"] for r in chosen)
+    return Pace(median, len(chosen), where, bool(here))
+
+
+def _elsewhere(opened: Opened) -> Iterator[dict[str, Any]]:
+    """Records of finished trials of any study, and of source models."""
+    places = [*opened.runs.glob("*/*/seed=*"), *(opened.cache / "sources").glob("*")]
+    for folder in places:
+        try:
+            trial = Trial.load(folder / "trial.json")
+        except (OSError, ValueError):
+            continue
+        if trial.is_complete:
+            yield vars(trial)
+
+
+def _is_like(record: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    if not record.get("s_per_kimg"):
+        return False
+    other = record["config"]
+    same = other.get("resolution") == config["resolution"]
+    return same and other.get("model", {}).get("network") == config["model"]["network"]
+
+
+def _disk(trials: Sequence[Planned], states: Mapping[Path, Status]) -> float | None:
+    """Bytes of a complete run folder: the mean of a few."""
+    done = [t.job.folder for t in trials if states[t.job.folder].state == "complete"]
+    step = max(len(done) // _SAMPLE, 1)
+    sizes = [_size(folder) for folder in done[::step][:_SAMPLE]]
+    return statistics.fmean(sizes) if sizes else None
+
+
+def _size(folder: Path) -> int:
+    return sum(
+        os.path.getsize(os.path.join(place, file))
+        for place, _, files in os.walk(folder)
+        for file in files
+    )
+
+
+def _shell(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
