@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,18 @@ from stylegan_tl.study.collect import check_protocols, check_unique, collect
 from stylegan_tl.study.scores import MEASURES, scores
 from stylegan_tl.study.statistics import kendall, resample, spearman, top_regret
 
-__all__ = ["Outcomes", "Prediction", "Predictor", "evaluate", "predict", "read_predictors"]
+if TYPE_CHECKING:
+    from stylegan_tl.study.opened import Opened
+
+__all__ = [
+    "Outcomes",
+    "Prediction",
+    "Predictor",
+    "command",
+    "evaluate",
+    "predict",
+    "read_predictors",
+]
 
 CHOSEN = "chosen on the other targets"
 _ALIKE = ("extractor_digest", "precision", "resize")  # or two values are of different spaces
@@ -116,6 +127,22 @@ def predict(
     write_atomic(folder / "predict.csv", _csv(found).encode())
     write_atomic(folder / "predict.md", text.encode())
     return text
+
+
+def command(opened: Opened, options: Mapping[str, str]) -> int:
+    """Predictors of a command line's study; options: distances= measure= metric= out=."""
+    study = opened.study
+    text = predict(
+        opened.runs / study.name,
+        options.get("distances", opened.runs / "distances.jsonl"),
+        metric=options.get("metric", study.metric or ""),
+        measure=options.get("measure", "final"),
+        out=options.get("out"),
+        factors=list(study.factors),
+        resolution=opened.config["resolution"],
+    )
+    print(text)
+    return 0
 
 
 def read_predictors(path: str | Path, resolution: int | None = None) -> list[Predictor]:

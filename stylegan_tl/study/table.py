@@ -6,9 +6,9 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from stylegan_tl.study.collect import Outcome, check_protocols, check_unique, co
 from stylegan_tl.study.scores import MEASURES, Score, measures_of, scores
 from stylegan_tl.study.summary import latex, markdown, summary
 
-__all__ = ["table"]
+if TYPE_CHECKING:
+    from stylegan_tl.study.opened import Opened
+
+__all__ = ["command", "table"]
 
 
 def table(
@@ -39,7 +42,7 @@ def table(
 
     root      runs/<study>; every trial.json in it or below is a row or is listed as missing
     out       folder of the three files; `root` if None
-    metrics   which, the first one leading; all that any trial has if empty
+    metrics   to summarise; all that any trial has if empty. The CSV has all of them anyway
     direction of the first metric, min or max: checked against the records
     baseline  scratch, scratch_augment or a strategy: what speed and improvement are held against
     factors   keys of the study's grid; those beyond source, target, freeze, model, augment split
@@ -54,10 +57,10 @@ def table(
     """
     root, out = Path(root), Path(out if out is not None else root)
     outcomes = collect(root, factors)
-    names = _names(outcomes, metrics, direction)
+    names, every = _names(outcomes, metrics, direction), measures_of(outcomes)
     check_unique(outcomes, root)
-    check_protocols(outcomes, names, same_reals=same_reals)
-    found = list(scores(outcomes, names or [""], baseline))
+    check_protocols(outcomes, every, same_reals=same_reals)
+    found = list(scores(outcomes, every or [""], baseline))
     generator = np.random.default_rng(seed)
     sections, tex = [], []
     for name in names:
@@ -73,6 +76,27 @@ def table(
     write_atomic(out / "table.md", text.encode())
     write_atomic(out / "table.tex", "\n\n".join(tex).encode() + b"\n")
     return text
+
+
+def command(opened: Opened, options: Mapping[str, str]) -> int:
+    """Tabulate the study of a command line; options: out= metrics= measures= same_reals=."""
+    study = opened.study
+    root = opened.runs / study.name
+    metrics = options.get("metrics", study.metric or "")
+    text = table(
+        root,
+        out=options.get("out"),
+        metrics=[m for m in metrics.split(",") if m],
+        direction=study.direction if metrics and metrics == study.metric else None,
+        baseline=study.baseline or "scratch",
+        factors=list(study.factors),
+        question=study.question,
+        planned=[t.job.folder.relative_to(root).as_posix() for t in opened.trials],
+        measures=options.get("measures", "final,best").split(","),
+        same_reals=options.get("same_reals", "true").lower() == "true",
+    )
+    print(text)
+    return 0
 
 
 def _names(outcomes: Sequence[Outcome], wanted: Sequence[str], direction: str | None) -> list[str]:

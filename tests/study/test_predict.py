@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from made import write_trial as write
 from scipy import stats
 
 from stylegan_tl.study.predict import (
@@ -155,7 +156,7 @@ def test_features_and_resolutions_are_not_mixed(tmp_path):
         read_predictors(tmp_path / "none.jsonl")
 
 
-def test_the_whole_way_from_trials_to_files(tmp_path, write):
+def test_the_whole_way_from_trials_to_files(tmp_path):
     root, rows = tmp_path / "pairs", []
     for i, source in enumerate(SOURCES):
         for target in ("K", "L", "M"):
@@ -176,7 +177,7 @@ def test_the_whole_way_from_trials_to_files(tmp_path, write):
     assert predict(root, tmp_path / "d.jsonl", metric="fid1k_train_small") == text
 
 
-def test_nothing_in_common_is_said(tmp_path, write):
+def test_nothing_in_common_is_said(tmp_path):
     write(tmp_path / "pairs", {1.0: 9.0})
     _lines(tmp_path / "d.jsonl", [_row("a", "K", 1.0)])
     with pytest.raises(ValueError, match="share no target with two sources"):

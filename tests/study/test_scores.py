@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from made import write_trial as write
 
 from stylegan_tl.study.collect import collect
 from stylegan_tl.study.scores import scores
@@ -19,7 +20,7 @@ def _by_run(root, baseline="scratch", metric=FID):
     return {(s.outcome.cell["source"], s.outcome.cell["augment"], s.outcome.seed): s for s in found}
 
 
-def test_uplift_is_against_the_mean_of_each_control_at_equal_kimg(tmp_path, write):
+def test_uplift_is_against_the_mean_of_each_control_at_equal_kimg(tmp_path):
     write(tmp_path, SLOW, source="scratch")
     write(tmp_path, {**SLOW, 4.0: 50.0}, source="scratch", seed=1)
     write(tmp_path, {**SLOW, 4.0: 30.0}, source="scratch", augment="ada")
@@ -36,7 +37,7 @@ def test_uplift_is_against_the_mean_of_each_control_at_equal_kimg(tmp_path, writ
     assert (row["frozen_G"], row["parameters_D"]) == (0.25, 100)
 
 
-def test_a_longer_run_is_compared_where_the_control_ended(tmp_path, write):
+def test_a_longer_run_is_compared_where_the_control_ended(tmp_path):
     write(tmp_path, SLOW, source="scratch")
     write(tmp_path, {1.0: 30.0, 2.0: 24.0, 8.0: 12.0})
     row = _by_run(tmp_path)["bedroom", "none", 0].row()
@@ -44,7 +45,7 @@ def test_a_longer_run_is_compared_where_the_control_ended(tmp_path, write):
     assert row["uplift_scratch_kimg"] == 4
 
 
-def test_more_can_be_better(tmp_path, write):
+def test_more_can_be_better(tmp_path):
     more = {"metric": "recall1k_train_small", "better": "max"}
     write(tmp_path, {1.0: 0.1, 4.0: 0.5}, source="scratch", **more)
     write(tmp_path, {1.0: 0.2, 4.0: 0.7}, **more)
@@ -56,7 +57,7 @@ def test_more_can_be_better(tmp_path, write):
     assert found["scratch", "none", 0].uplift["scratch"] == 0
 
 
-def test_the_augmented_control_is_the_one_that_augments_alike(tmp_path, write):
+def test_the_augmented_control_is_the_one_that_augments_alike(tmp_path):
     for augment, last in (("none", 50.0), ("ada", 40.0), ("diffaugment", 30.0)):
         write(tmp_path, {1.0: 90.0, 4.0: last}, source="scratch", augment=augment)
         write(tmp_path, {1.0: 90.0, 4.0: 20.0}, augment=augment)
@@ -66,7 +67,7 @@ def test_the_augmented_control_is_the_one_that_augments_alike(tmp_path, write):
     assert found["bedroom", "none", 0].uplift["scratch_augment"] == 20  # ada
 
 
-def test_a_strategy_can_be_the_baseline(tmp_path, write):
+def test_a_strategy_can_be_the_baseline(tmp_path):
     write(tmp_path, {1.0: 50.0, 4.0: 10.0})
     write(tmp_path, {1.0: 50.0, 4.0: 10.0}, source="tower")
     write(tmp_path, {1.0: 9.0, 4.0: 9.0}, freeze="freeze_d")
@@ -74,27 +75,27 @@ def test_a_strategy_can_be_the_baseline(tmp_path, write):
     assert found["freeze_d"].goal == pytest.approx(11)
 
 
-def test_freeze_scratch_is_a_control_too(tmp_path, write):
+def test_freeze_scratch_is_a_control_too(tmp_path):
     write(tmp_path, SLOW, freeze="scratch")
     write(tmp_path, FAST)
     found = {s.outcome.cell["freeze"]: s for s in scores(collect(tmp_path), [FID])}
     assert found["none"].uplift["scratch"] == 20
 
 
-def test_without_a_control_nothing_is_claimed(tmp_path, write):
+def test_without_a_control_nothing_is_claimed(tmp_path):
     write(tmp_path, FAST)
     row = _by_run(tmp_path)["bedroom", "none", 0].row()
     unknown = ("uplift_scratch", "uplift_scratch_augment", "goal", "kimg_to_reach")
     assert all(math.isnan(row[k]) for k in unknown)
 
 
-def test_never_reached_is_infinite(tmp_path, write):
+def test_never_reached_is_infinite(tmp_path):
     write(tmp_path, SLOW, source="scratch")
     write(tmp_path, {1.0: 200.0, 4.0: 100.0})
     assert _by_run(tmp_path)["bedroom", "none", 0].kimg_to_reach == math.inf
 
 
-def test_what_is_not_complete_keeps_its_values_and_is_compared_with_nothing(tmp_path, write):
+def test_what_is_not_complete_keeps_its_values_and_is_compared_with_nothing(tmp_path):
     write(tmp_path, SLOW, source="scratch")
     write(tmp_path, {1.0: 1.0, 2.0: 2.0}, state="failed", reason="diverged")
     write(tmp_path, seed=1, state="interrupted")

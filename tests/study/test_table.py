@@ -6,6 +6,7 @@ import csv
 
 import numpy as np
 import pytest
+from made import write_trial as write
 from scipy import stats
 
 from stylegan_tl.study.collect import collect
@@ -25,7 +26,7 @@ VALUES = {  # of seeds 0, 1, 2
 
 
 @pytest.fixture
-def root(tmp_path, write):
+def root(tmp_path):
     for (source, target), values in VALUES.items():
         for seed, value in enumerate(values):
             at = {1.0: 2 * value, 4.0: value}
@@ -65,7 +66,7 @@ def test_overall_is_iqm_improvement_and_rank(root):
     assert list(_lines(root)) == ["bedroom", "bridge", "scratch"]
 
 
-def test_of_a_higher_is_better_metric_the_highest_wins(tmp_path, write):
+def test_of_a_higher_is_better_metric_the_highest_wins(tmp_path):
     more = {"better": "max"}
     for source, value in (("scratch", 0.5), ("bedroom", 0.75)):
         write(tmp_path / "pairs", {1.0: value}, source=source, **more)
@@ -78,7 +79,7 @@ def test_the_same_seed_gives_the_same_file(root):
     assert table(root) == (root / "table.md").read_text()
 
 
-def test_the_csv_has_a_row_per_trial_and_metric(root, write):
+def test_the_csv_has_a_row_per_trial_and_metric(root):
     write(root, {1.0: 7.0}, seed=9, metric="kid1k_train_small")
     table(root)
     with open(root / "table.csv", newline="") as file:
@@ -93,7 +94,7 @@ def test_the_csv_has_a_row_per_trial_and_metric(root, write):
     assert set(needed.split()) < set(rows[0])
 
 
-def test_nothing_is_dropped_silently(root, write):
+def test_nothing_is_dropped_silently(root):
     write(root, {1.0: 5.0}, seed=3, state="failed", reason="TrainingDiverged: loss | is\nNaN")
     write(root, source="bridge", target="tower", state="interrupted", reason="signal 15")
     broken = write(root, seed=8)
@@ -111,32 +112,32 @@ def test_nothing_is_dropped_silently(root, write):
     assert sorted(set(states)) == ["complete", "failed", "interrupted", "unreadable"]
 
 
-def test_one_seed_has_no_interval_and_says_so_by_leaving_it_out(tmp_path, write):
+def test_one_seed_has_no_interval_and_says_so_by_leaving_it_out(tmp_path):
     write(tmp_path, {1.0: 12.345})
     assert "**12.3** |" in table(tmp_path)
 
 
-def test_speed_counts_who_arrived(root, write):
+def test_speed_counts_who_arrived(root):
     write(root, {1.0: 300.0, 4.0: 200.0}, seed=3)
     text = table(root, measures=["kimg_to_reach"])
     assert "(3 of 4)" in text
     assert "kimg until fid1k_train_small is 10 % worse than the best of scratch" in text
 
 
-def test_unequal_protocols_are_refused_and_nothing_is_written(root, write):
+def test_unequal_protocols_are_refused_and_nothing_is_written(root):
     write(root, {1.0: 5.0}, seed=3, protocol={"num_fakes": 5000})
     with pytest.raises(ProtocolMismatch, match="num_fakes: 1000 ≠ 5000"):
         table(root)
     assert not (root / "table.csv").exists()
 
 
-def test_unequal_budgets_are_said(root, write):
+def test_unequal_budgets_are_said(root):
     assert "Budgets differ" not in table(root)
     write(root, {1.0: 5.0, 9.0: 4.0}, seed=3)
     assert "Budgets differ among trials that share a target and a model, from 4 to 9" in table(root)
 
 
-def test_further_factors_become_columns(tmp_path, write):
+def test_further_factors_become_columns(tmp_path):
     for count in (10, 100):
         write(tmp_path, {1.0: float(count)}, config={"num_images": count})
     text = table(tmp_path, factors=["source", "num_images"])
@@ -152,7 +153,7 @@ def test_wrong_names_and_directions_are_refused(root):
         table(root, measures=["last"])
 
 
-def test_a_study_of_failures_is_a_list(tmp_path, write):
+def test_a_study_of_failures_is_a_list(tmp_path):
     write(tmp_path, state="failed", reason="no memory")
     text = table(tmp_path, metrics=[FID])
     assert "Trials: 1 failed." in text

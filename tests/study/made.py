@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from stylegan_tl.config import readable
 from stylegan_tl.study.trial import Trial
@@ -23,13 +20,7 @@ PROTOCOL = {
 }
 
 
-@pytest.fixture(scope="session")
-def write() -> Callable[..., Path]:
-    """`write(root, {kimg: value}, source=…, seed=…)` saves a trial and returns its run folder."""
-    return _write
-
-
-def _write(
+def write_trial(
     root: Path,
     at: dict[float, float] | None = None,
     *,
@@ -48,6 +39,7 @@ def _write(
     record: dict | None = None,
     **choices: str,
 ) -> Path:
+    """Save a trial whose curve is {kimg: value}; return its run folder."""
     chosen = {"source": source, "target": target, "freeze": freeze, "model": model}
     chosen |= {"augment": augment, **choices}
     kind = "scratch" if source == "scratch" else "folder"
