@@ -160,7 +160,8 @@ class _Place:
 
 
 def _control_key(outcome: Outcome, name: str) -> tuple[str, str, str]:
-    return name, outcome.cell["source"], outcome.cell["augment"]
+    """What `controls_of` looks at."""
+    return name, "" if name in CONTROLS else outcome.cell["source"], outcome.cell["augment"]
 
 
 def _score(outcome: Outcome, metric: str, place: _Place | None) -> Score:

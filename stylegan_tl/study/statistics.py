@@ -116,7 +116,7 @@ def improvement_interval(
         return math.nan, math.nan
     shares = np.zeros(rounds)
     for wins in tables:
-        ours, theirs = (generator.multinomial(n, np.full(n, 1 / n), rounds) for n in wins.shape)
+        ours, theirs = (resample(np.eye(n), rounds, generator).sum(1) for n in wins.shape)
         shares += ((ours @ wins) * theirs).sum(-1) / wins.size / len(tables)
     return _percentiles(shares, level)
 
@@ -143,9 +143,9 @@ def bootstrap_interval(
 
 
 def resample(x: ArrayLike, rounds: int, generator: np.random.Generator) -> Array:
-    """[rounds, n]: `rounds` draws of n of the n values with replacement (Efron 1979)."""
+    """[rounds, n, …]: `rounds` draws of n of the n values with replacement (Efron 1979)."""
     x = np.asarray(x, float)
-    return x[generator.integers(0, len(x), (rounds, len(x)))] if len(x) else np.empty((rounds, 0))
+    return x[generator.integers(0, max(1, len(x)), (rounds, len(x)))]
 
 
 def ranks(x: ArrayLike) -> Array:

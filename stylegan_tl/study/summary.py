@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylegan_tl.study.scores import MEASURES, Score, controls_of
+from stylegan_tl.study.scores import CONTROLS, MEASURES, Score, controls_of
 from stylegan_tl.study.statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -186,15 +186,18 @@ def _baselines(
 ) -> dict[Key, tuple[float, ...]]:
     """For each cell the values of its baseline's runs; none for the baseline itself."""
     peers = defaultdict(list)
-    score_of = {}
+    score_of, scratch = {}, defaultdict(list)
     for score in found:
         if score.outcome.is_complete:
             peers[score.outcome.place].append(score.outcome)
             score_of[id(score.outcome)] = score
+            if score.outcome.is_scratch:
+                scratch[score.outcome.place].append(score.outcome)
     result = {}
     for key, own in groups.items():
         outcome = own[0].outcome
-        controls = controls_of(outcome, peers[outcome.place], baseline)
+        among = scratch if baseline in CONTROLS else peers
+        controls = controls_of(outcome, among[outcome.place], baseline)
         is_itself = any(score.outcome in controls for score in own)
         runs = [] if is_itself else [score_of[id(control)] for control in controls]
         result[key] = _values(runs, measure)
