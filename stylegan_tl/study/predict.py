@@ -130,13 +130,13 @@ def predict(
 
 
 def command(opened: Opened, options: Mapping[str, str]) -> int:
-    """Predictors of a command line's study; options: distances= measure= metric= out=."""
+    """Predictors of a command line's study; options: distances= measures= metrics= out=."""
     study = opened.study
     text = predict(
         opened.runs / study.name,
         options.get("distances", opened.runs / "distances.jsonl"),
-        metric=options.get("metric", study.metric or ""),
-        measure=options.get("measure", "final"),
+        metric=options.get("metrics", study.metric or ""),
+        measure=options.get("measures", "final"),
         out=options.get("out"),
         factors=list(study.factors),
         resolution=opened.config["resolution"],

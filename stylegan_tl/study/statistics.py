@@ -116,7 +116,7 @@ def improvement_interval(
         return math.nan, math.nan
     shares = np.zeros(rounds)
     for wins in tables:
-        ours, theirs = (resample(np.eye(n), rounds, generator).sum(1) for n in wins.shape)
+        ours, theirs = (_counts(n, rounds, generator) for n in wins.shape)
         shares += ((ours @ wins) * theirs).sum(-1) / wins.size / len(tables)
     return _percentiles(shares, level)
 
@@ -143,7 +143,7 @@ def bootstrap_interval(
 
 
 def resample(x: ArrayLike, rounds: int, generator: np.random.Generator) -> Array:
-    """[rounds, n, …]: `rounds` draws of n of the n values with replacement (Efron 1979)."""
+    """[rounds, n]: `rounds` draws of n of the n values with replacement (Efron 1979)."""
     x = np.asarray(x, float)
     return x[generator.integers(0, max(1, len(x)), (rounds, len(x)))]
 
@@ -193,6 +193,12 @@ def _wins(x: Tasks, y: Tasks, better: str) -> list[Array]:
         if one.size and other.size:
             tables.append((one > other) + 0.5 * (one == other))
     return tables
+
+
+def _counts(n: int, rounds: int, generator: np.random.Generator) -> Array:
+    """[rounds, n]: how often each of n runs comes in n draws."""
+    drawn = generator.integers(0, n, (rounds, n)) + n * np.arange(rounds)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rounds * n).reshape(rounds, n)
 
 
 def _percentiles(values: Array, level: float) -> Interval:

@@ -63,7 +63,8 @@ class Cell:
 class Line:
     """One source and strategy. NaN where there is no baseline, or nothing to draw from.
 
-    `uplift` is the IQM of (baseline − value) / |baseline|, or its negative where more is better.
+    `uplift` is the IQM of (baseline − value) / |baseline|, or its negative where more is better;
+    beside a baseline near 0, as of KID, only `improvement` and `rank` mean anything.
     """
 
     key: Mapping[str, str]
@@ -240,8 +241,7 @@ def _relative(strata: Sequence[np.ndarray], better: str) -> np.ndarray:
     gains = []
     for own, other in zip(strata[::2], strata[1::2], strict=True):
         base = other.mean(-1, keepdims=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gains.append(sign * (own - base) / np.abs(base))
+        gains.append(sign * (own - base) / np.where(base, np.abs(base), np.nan))
     return iqm(np.concatenate(gains, -1))
 
 

@@ -175,13 +175,13 @@ def _listed(missing: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _csv(found: Iterable[Score]) -> str:
+def _csv(found: Sequence[Score]) -> str:
     """One row per trial and metric. Unknown is empty; inf is never."""
-    text, rows = io.StringIO(), [score.row() for score in found]
-    header = list(max(rows, key=len))  # what could not be read has no factors
-    writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+    text = io.StringIO()
+    whole = next((s for s in found if s.outcome.cell), found[0])  # the unreadable have no factors
+    writer = csv.DictWriter(text, list(whole.row()), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: _number(v) for k, v in row.items()} for row in rows)
+    writer.writerows({k: _number(v) for k, v in score.row().items()} for score in found)
     return text.getvalue()
 
 

@@ -74,6 +74,15 @@ def test_of_a_higher_is_better_metric_the_highest_wins(tmp_path):
     assert (line.rank, line.uplift, line.improvement) == (1, 0.5, 1)
 
 
+def test_a_baseline_of_zero_has_no_relative_gain(tmp_path):
+    for seed in range(3):
+        write(tmp_path / "pairs", {1.0: 0.0}, source="scratch", seed=seed)
+        write(tmp_path / "pairs", {1.0: -0.1}, seed=seed)
+    line = _lines(tmp_path / "pairs")["bedroom"]
+    assert np.isnan([line.uplift, *line.uplift_interval]).all()
+    assert line.improvement == 1
+
+
 def test_the_same_seed_gives_the_same_file(root):
     assert table(root) == table(root)
     assert table(root) == (root / "table.md").read_text()
