@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,11 +16,24 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from stylegan_tl.freeze.groups import GROUPS, Part, parts_of
+from stylegan_tl.metrics.change import relative_change
+from stylegan_tl.metrics.flags import flags
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.networks.adapters import fold, plain_name
 
-__all__ = ["Evaluation", "FixedSamples", "Interrupt", "Ticker", "TrainingDiverged", "save_atomic"]
+__all__ = [
+    "Evaluation",
+    "FixedSamples",
+    "Interrupt",
+    "SourceChange",
+    "Ticker",
+    "TrainingDiverged",
+    "save_atomic",
+]
 
 _EVALUATION_SEED = 1_000_003  # latents of metrics: the same in every run, never those of training
+_BLOCK = 64  # fakes that share a seed: all of them are made, or none
 
 
 class TrainingDiverged(RuntimeError):
@@ -76,7 +89,7 @@ class FixedSamples:
 
 
 class Evaluation:
-    """G_ema against the reals: calls `evaluate` with latents that are the same in every run.
+    """G_ema against the reals: calls `evaluate` with fakes that are the same in every run.
 
     `evaluate(sample)` takes `sample(start, count) -> uint8 [count, 3, R, R]` and returns records;
     `labels` (float32 [n, c_dim], or None) are those of the reals, drawn from with replacement.
@@ -89,26 +102,86 @@ class Evaluation:
 
     def __call__(self, model: AdversarialModel) -> list[dict]:
         """Records, one per metric."""
+        return self.evaluate(sample=_Fakes(model, self.labels))
 
-        def sample(start: int, count: int) -> Tensor:
-            seed = int(np.random.SeedSequence([_EVALUATION_SEED, start]).generate_state(1)[0])
-            generator = torch.Generator(model.device).manual_seed(seed)
-            z = model.latents(count, generator)
-            c = None if self.labels is None else self._draw(seed, count).to(model.device)
-            return model.sample(z, c, generator=generator)
 
-        return self.evaluate(sample=sample)
+class _Fakes:
+    """`fakes(start, count)`: fake number i is a function of i and the model alone.
 
-    def _draw(self, seed: int, count: int) -> Tensor:
-        rows = np.random.default_rng(seed).integers(len(self.labels), size=count)
+    z and label of the block i // 64 come from one seed, drawn on the CPU; the images of a block are
+    made whole, in parts of a size that the resolution sets. So neither the batches that a metric
+    asks for nor who else asks changes an image. Noise comes from the device's own generator.
+    """
+
+    def __init__(self, model: AdversarialModel, labels: np.ndarray | None) -> None:
+        self.model, self.labels = model, labels
+        self._last: tuple[int, Tensor] | None = None
+        self._part = max(4, min(_BLOCK, _BLOCK * 256**2 // model.G.resolution**2))
+
+    def __call__(self, start: int, count: int) -> Tensor:
+        """Fakes number start … start + count − 1: uint8 [count, 3, R, R]."""
+        pieces = []
+        for number in range(start // _BLOCK, -(-(start + count) // _BLOCK)):
+            first = number * _BLOCK
+            block = self._block(number)
+            pieces.append(block[max(start - first, 0) : start + count - first])
+        return torch.cat(pieces) if pieces else self._block(0)[:0]
+
+    def _block(self, number: int) -> Tensor:
+        if self._last is None or self._last[0] != number:
+            self._last = (number, self._made(number))
+        return self._last[1]
+
+    def _made(self, number: int) -> Tensor:
+        state = np.random.SeedSequence([_EVALUATION_SEED, number]).generate_state(1, np.uint64)
+        seed = int(state[0]) & (2**63 - 1)
+        model = self.model
+        z = model.latents(_BLOCK, torch.Generator().manual_seed(seed)).to(model.device)
+        c = None if self.labels is None else self._drawn(seed).to(model.device)
+        noise = torch.Generator(model.device).manual_seed(seed)
+        return torch.cat([
+            model.sample(part, None if c is None else c[i : i + len(part)], generator=noise)
+            for i, part in _parts(z, self._part)
+        ])
+
+    def _drawn(self, seed: int) -> Tensor:
+        rows = np.random.default_rng(seed).integers(len(self.labels), size=_BLOCK)
         return torch.from_numpy(self.labels[rows])
+
+
+class SourceChange:
+    """How far the groups of G_ema and of D are from the source model that the run began from.
+
+    Build it while the model holds the source's weights: they are copied, to the CPU. `init` says
+    which networks began from the source (freeze/strategy.py); what the source did not give, buffers
+    and a block as a whole are left out. Adapters count by what they make of the tensors they adapt.
+    """
+
+    def __init__(self, model: AdversarialModel, init: Mapping[str, str]) -> None:
+        fresh = tuple(model.reinitialised) or ("\0",)
+        parts = [
+            part
+            for part in parts_of(model)
+            if part.is_parameter and "adapter" not in part.groups
+            if init.get(part.network) == "source" and not part.name.startswith(fresh)
+        ]
+        self.groups = _semantic_groups(parts)
+        names = {name for group in self.groups.values() for name in group}
+        self._source = {k: v.cpu().clone() for k, v in _plain_state(model).items() if k in names}
+
+    def __call__(self, model: AdversarialModel) -> dict[str, float | None]:
+        """{"G": …, "G.conv": …, "D.head": …}: relative L2 change, None where it began at zero."""
+        return relative_change(self._source, _plain_state(model), self.groups)
 
 
 class Ticker(pl.Callback):
     """Every `kimg_per_tick`: statistics, grid, evaluation, record, checkpoint; stops at `kimg`.
 
-    `grid(model, kimg)` writes a picture; `evaluation(model)` returns metric records;
-    each of `sinks` receives the row of the tick. Time spent here is not counted as training.
+    `grid(model, kimg)` writes a picture and returns what it saw of it for the row; `evaluation`
+    returns metric records, `change` (SourceChange) how far the weights are from the source, at the
+    same ticks and on every process; each of `sinks` receives the row of the tick, on the first.
+    `history` holds the rows before this process, in which flags may have begun. Time spent here is
+    not counted as training.
     """
 
     def __init__(
@@ -117,19 +190,23 @@ class Ticker(pl.Callback):
         kimg: float,
         kimg_per_tick: float,
         checkpoint: Path,
-        grid: Callable[[AdversarialModel, float], None],
+        grid: Callable[[AdversarialModel, float], dict[str, Any] | None],
         evaluation: Callable[[AdversarialModel], list[dict]] | None,
         every_ticks: int,
         sinks: Sequence[Callable[[dict], None]],
         interrupt: Interrupt,
+        change: Callable[[AdversarialModel], dict[str, float | None]] | None = None,
+        history: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.budget = round(kimg * 1000)
         self.per_tick = max(round(kimg_per_tick * 1000), 1)
         self.checkpoint, self.grid, self.evaluation = checkpoint, grid, evaluation
         self.every_ticks, self.sinks, self.interrupt = every_ticks, sinks, interrupt
+        self.change, self._history = change, list(history)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._seconds = 0.0  # training time of this run so far, over all its processes
+        self._evaluation_seconds = 0.0  # likewise
         self._tick_seconds = 0.0
         self._tick_start = 0  # nimg when this tick began
         self._number = 0
@@ -141,6 +218,7 @@ class Ticker(pl.Callback):
             "sums": {k: v.cpu() for k, v in self._sums.items()},
             "counts": dict(self._counts),
             "seconds": self._seconds,
+            "evaluation_seconds": self._evaluation_seconds,
             "tick_seconds": self._tick_seconds,
             "tick_start": self._tick_start,
             "number": self._number,
@@ -150,6 +228,7 @@ class Ticker(pl.Callback):
         """Continue the tick that was under way."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._seconds, self._tick_seconds = state["seconds"], state["tick_seconds"]
+        self._evaluation_seconds = state.get("evaluation_seconds", 0.0)
         self._tick_start, self._number = state["tick_start"], state["number"]
 
     def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
@@ -192,19 +271,37 @@ class Ticker(pl.Callback):
 
     def _tick(self, trainer: pl.Trainer, model: AdversarialModel, last: bool = False) -> None:
         row = self._row(model)
-        number = row["tick"]
         if trainer.is_global_zero:
-            self.grid(model, row["kimg"])
-            if self.evaluation is not None and (last or number % self.every_ticks == 0):
-                records = self.evaluation(model)
-                row |= {record["metric"]: record["value"] for record in records}
-                row["evaluations"] = records
+            row |= self.grid(model, row["kimg"]) or {}
+        if self.evaluation is not None and (last or row["tick"] % self.every_ticks == 0):
+            row |= self._evaluate(model)
+        row["evaluation_seconds"] = self._evaluation_seconds
+        if trainer.is_global_zero:
+            row |= self._new_flags(row)
             for sink in self.sinks:
                 sink(row)
         self._sums, self._counts, self._tick_seconds = {}, {}, 0.0
         self._tick_start = model.nimg
         self._number += 1
         save_atomic(trainer, self.checkpoint)
+
+    def _evaluate(self, model: AdversarialModel) -> dict[str, Any]:
+        began = time.perf_counter()
+        records = self.evaluation(model)
+        found: dict[str, Any] = {record["metric"]: record["value"] for record in records}
+        found["evaluations"] = records
+        if self.change is not None:
+            found["change"] = self.change(model)
+            still = [group for group, value in found["change"].items() if value is None]
+            if still:
+                found["change_note"] = f"{', '.join(still)}: all zero in the source, no ratio"
+        self._evaluation_seconds += time.perf_counter() - began
+        return found
+
+    def _new_flags(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._history.append({k: v for k, v in row.items() if k not in ("evaluations", "change")})
+        new = [flag for flag in flags(self._history) if flag["tick"] == row["tick"]]
+        return {"flags": new} if new else {}
 
     def _row(self, model: AdversarialModel) -> dict[str, Any]:
         stats = {k: v.item() / self._counts[k] for k, v in self._sums.items()}
@@ -244,3 +341,22 @@ def save_atomic(trainer: pl.Trainer, path: Path) -> None:
 
 def _parts(z: Tensor, size: int) -> list[tuple[int, Tensor]]:
     return [(i, z[i : i + size]) for i in range(0, len(z), size)]
+
+
+def _plain_state(model: AdversarialModel) -> dict[str, Tensor]:
+    """Tensors of G_ema and D by the names they have without adapters: 'G.…' and 'D.…'."""
+    G, D = model.G_ema.state_dict(), model.D.state_dict()
+    return fold({f"G.{k}": v for k, v in G.items()} | {f"D.{k}": v for k, v in D.items()})
+
+
+def _semantic_groups(parts: Sequence[Part]) -> dict[str, list[str]]:
+    """Names of the tensors of each network as a whole and of each of its groups but "block"."""
+    found: dict[str, list[str]] = {}
+    for network in "GD":
+        own = [part for part in parts if part.network == network]
+        found[network] = [plain_name(part.name) for part in own]
+        for group in GROUPS:
+            names = [plain_name(part.name) for part in own if group in part.groups]
+            if names and group != "block":
+                found[f"{network}.{group}"] = names
+    return {group: names for group, names in found.items() if names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stylegan_tl.assembly import Target
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
 from stylegan_tl.freeze.base import additions
+from stylegan_tl.metrics.flags import diversity
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
@@ -24,6 +26,7 @@ from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
 __all__ = [
     "announce",
     "clock",
+    "diversity_of",
     "finish",
     "new_trial",
     "say_tick",
@@ -31,6 +34,8 @@ __all__ = [
     "update",
     "write_grid",
 ]
+
+_REALS = 256  # whose diversity the grid's is compared with
 
 say = logging.getLogger("stylegan_tl").info
 
@@ -112,26 +117,56 @@ def _describe(source: SourceModel) -> str:
     return f"{source.path.name}, {source.nimg / 1000:g} kimg, sha256 {source.sha256[:12]}"
 
 
+def diversity_of(target: Target, samples: FixedSamples) -> Callable[[np.ndarray], float | None]:
+    """What a grid's diversity is to that of the reals it should look like: 1 is as diverse.
+
+    Under labels, images of one class are compared. None where the grid or the reals have too few
+    images, or the reals are all one.
+    """
+    indices = target.train[np.linspace(0, len(target.train) - 1, _REALS).astype(int)]
+    indices = np.unique(indices)
+    labelled = samples.labels is not None
+    classes = target.dataset.labels(indices).argmax(1) if labelled else None
+    shown = samples.labels.argmax(1) if labelled else None
+    of_reals = diversity(target.dataset.images(indices), classes)
+
+    def relative(images: np.ndarray) -> float | None:
+        found = diversity(images, shown)
+        return found / of_reals if of_reals and found is not None else None
+
+    return relative
+
+
 def write_grid(
-    folder: Path, samples: FixedSamples, mirror: WandbMirror, model: AdversarialModel, kimg: float
-) -> None:
-    """One picture of the fixed latents, on disk and in the mirror."""
-    path = folder / "grids" / f"kimg{kimg:010.3f}.png"
-    pictures.save_grid(path, samples(model), caption=f"{kimg:.3f} kimg")
+    folder: Path,
+    samples: FixedSamples,
+    relative: Callable[[np.ndarray], float | None],
+    mirror: WandbMirror,
+    model: AdversarialModel,
+    kimg: float,
+) -> dict[str, float | None]:
+    """One picture of the fixed latents, on disk and in the mirror; its diversity for the row."""
+    path, images = folder / "grids" / f"kimg{kimg:010.3f}.png", samples(model)
+    pictures.save_grid(path, images, caption=f"{kimg:.3f} kimg")
     mirror.image(path, kimg=kimg, caption=f"{kimg:.3f} kimg")
+    return {"diversity": relative(images)}
 
 
 def update(trial: Trial, folder: Path, row: dict[str, Any]) -> None:
     """Carry the row of a tick into the record and save it."""
     trial.kimg, trial.wall_seconds = row["kimg"], row["seconds"]
+    trial.evaluation_seconds = row["evaluation_seconds"]
     trial.s_per_kimg = row["seconds"] / row["kimg"] if row["kimg"] else None
     for record in row.get("evaluations", []):
         trial.observe(record, kimg=row["kimg"])
+    if "change" in row:
+        trial.observe_change(row["change"], kimg=row["kimg"])
+    trial.flags += row.get("flags", [])
     trial.save(folder / "trial.json")
 
 
 def say_tick(row: dict[str, Any]) -> None:
-    """The line that a person reads."""
+    """The line that a person reads, and one for every flag that begins."""
     parts = [f"tick {row['tick']:<4d} kimg {row['kimg']:<8.3f}"]
     if row["s_per_kimg"] is not None:
         parts.append(f"s/kimg {row['s_per_kimg']:<6.1f} ETA {clock(row['eta_seconds'])}")
@@ -139,6 +174,8 @@ def say_tick(row: dict[str, Any]) -> None:
         parts.append(" ".join(["loss", *losses]))
     parts += [f"{r['metric']} {r['value']:.4g}" for r in row.get("evaluations", [])]
     say("  ".join(parts))
+    for flag in row.get("flags", []):
+        say(f"WARNING  {flag['flag']} at tick {flag['tick']}: {flag['evidence']}")
 
 
 def clock(seconds: float) -> str:
@@ -174,6 +211,15 @@ def finish(
     trial.close("complete")
     trial.save(folder / "trial.json")
     mirror.summary({"state": "complete", "seconds": trial.wall_seconds})
-    say(f"\ndone in {clock(trial.wall_seconds)} of training; in {folder}:")
+    say(f"\ndone in {_times(trial)}; in {folder}:")
     for label, name in {**files, "record": "trial.json"}.items():
         say(f"  {label:<24} {name}")
+
+
+def _times(trial: Trial) -> str:
+    """'1:02:03 of training and 0:01:00 of evaluation (1.6%)'."""
+    training, measuring = trial.wall_seconds, trial.evaluation_seconds
+    if not measuring:
+        return f"{clock(training)} of training"
+    share = measuring / (training + measuring)
+    return f"{clock(training)} of training and {clock(measuring)} of evaluation ({share:.1%})"

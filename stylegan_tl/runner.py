@@ -25,13 +25,14 @@ from stylegan_tl.assembly import (
     open_target,
     samples_of,
 )
-from stylegan_tl.callbacks import Interrupt, Ticker
+from stylegan_tl.callbacks import Interrupt, SourceChange, Ticker
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.module import ImageData
 from stylegan_tl.freeze.base import Freeze, additions, freeze_of
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.record import (
     announce,
+    diversity_of,
     finish,
     new_trial,
     say_tick,
@@ -126,7 +127,8 @@ def _fit(
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
     resume = _rewind(log, trial, checkpoint, model)
-    grid = partial(write_grid, folder, samples, mirror)
+    grid = partial(write_grid, folder, samples, diversity_of(target, samples), mirror)
+    measured = bool(config["metric"]["names"]) and model.lineage["source"] is not None
     ticker = Ticker(
         kimg=config["kimg"],
         kimg_per_tick=config["kimg_per_tick"],
@@ -134,8 +136,10 @@ def _fit(
         grid=grid,
         evaluation=evaluation_of(config, target, model),
         every_ticks=config["metric"]["every_ticks"],
-        sinks=[log.append, partial(update, trial, folder), mirror.log, say_tick],
+        sinks=[log.append, partial(update, trial, folder), mirror.row, say_tick],
         interrupt=interrupt,
+        change=SourceChange(model, freeze.strategy.init) if measured else None,
+        history=log.read(),
     )
     data = ImageData(
         target.dataset,

@@ -19,7 +19,6 @@ __all__ = ["MODES", "WandbMirror", "resolve_mode", "run_id"]
 
 MODES = ("online", "offline", "disabled")
 _ALIASES = {"run": "online", "dryrun": "offline"} | {mode: mode for mode in MODES}
-_LOWER_IS_BETTER = ("fid", "kid", "swd")
 _PROBE_SECONDS = 3.0
 
 
@@ -73,7 +72,7 @@ class WandbMirror:
         self._wandb: Any = None
         self._say = say
         self._warned = False
-        self._seen: set[str] = set()
+        self._better: dict[str, str] = {}  # metrics whose best is defined
 
     def __enter__(self) -> "WandbMirror":
         return self
@@ -110,7 +109,7 @@ class WandbMirror:
         strategies of one pair lie together.
         """
         self.finish(0)
-        self._seen, self._warned = set(), False
+        self._better, self._warned = {}, False
         if mode == "disabled":
             return
         arguments = {
@@ -127,9 +126,29 @@ class WandbMirror:
         if mode == "online" and not started:
             self._guard("could not start offline", lambda: self._init_after_failure(arguments))
 
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Add one row of scalars; it must have `kimg`, the x-axis of every plot."""
-        self._to_run("could not log", lambda: self._log(dict(values)))
+    def log(self, values: Mapping[str, Any], better: Mapping[str, str] | None = None) -> None:
+        """Add one row of scalars; it must have `kimg`, the x-axis of every plot.
+
+        `better` says of a key whether "min" or "max" is its best, which the summary then shows.
+        """
+        self._to_run("could not log", lambda: self._log(dict(values), better or {}))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Add the row of a tick: scalars, `change/<group>`, `flag/<name>` where one begins.
+
+        The records of an evaluation say what is better. A flag is an alert too, where online.
+        """
+        nested = ("evaluations", "change", "change_note", "flags")
+        values = {k: v for k, v in row.items() if k not in nested}
+        change, raised = row.get("change", {}), row.get("flags", ())
+        values |= {f"change/{group}": v for group, v in change.items() if v is not None}
+        values |= {f"flag/{flag['flag']}": 1 for flag in raised}
+        records = row.get("evaluations", ())
+        values |= {f"{r['metric']}_stderr": r["stderr"] for r in records if "stderr" in r}
+        better = {r["metric"]: r.get("better", "min") for r in records}
+        self.log({k: v for k, v in values.items() if v is not None}, better)
+        for flag in raised:
+            self._to_run("could not alert", lambda flag=flag: self._alert(flag))
 
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"
@@ -164,14 +183,19 @@ class WandbMirror:
         wandb.teardown()  # its service still holds the id of the run that could not start
         self._init("offline", arguments)
 
-    def _log(self, values: dict[str, Any]) -> None:
+    def _log(self, values: dict[str, Any], better: Mapping[str, str]) -> None:
         if "kimg" not in values:
             raise ValueError(f"a row needs 'kimg', got only {sorted(values)}")
-        for key in values.keys() - self._seen:
-            self._seen.add(key)
-            if key.rsplit("/", 1)[-1].startswith(_LOWER_IS_BETTER) and "stderr" not in key:
-                self._run.define_metric(key, step_metric="kimg", summary="min,last")
+        for key, best in better.items():
+            if self._better.get(key) != best:
+                self._better[key] = best
+                self._run.define_metric(key, step_metric="kimg", summary=f"{best},last")
         self._run.log(values)
+
+    def _alert(self, flag: Mapping[str, Any]) -> None:
+        if self.mode == "online":
+            where = f"tick {flag['tick']}, {flag['kimg']:g} kimg"
+            self._run.alert(title=f"{flag['flag']} at {where}", text=flag["evidence"])
 
     def _log_image(self, path: str | Path, kimg: float, caption: str | None, key: str) -> None:
         caption = f"{kimg:g} kimg" + (f" - {caption}" if caption else "")

@@ -25,6 +25,9 @@ ARGUMENTS = {
 }
 
 
+LOWER = {"fid1k_train_small": "min"}
+
+
 @pytest.fixture
 def clean_env(tmp_path, monkeypatch):
     """No key, no settings file, no network: W&B's variables gone and home somewhere empty."""
@@ -75,7 +78,7 @@ def test_offline_run_read_back(tmp_path, real_wandb, capfd):
     with WandbMirror() as mirror:
         mirror.start(tmp_path / "run", mode="offline", **ARGUMENTS)
         for kimg, fid in ((0, 90.0), (1, 40.0), (2, 55.0)):
-            mirror.log({"kimg": kimg, "fid1k_train_small": fid, "loss/G": 0.5})
+            mirror.log({"kimg": kimg, "fid1k_train_small": fid, "loss/G": 0.5}, LOWER)
         mirror.image(tmp_path / "grid.png", kimg=2, caption="freeze_d")
         mirror.summary({"state": "complete"})
         path, url = mirror.path, mirror.url
@@ -111,6 +114,60 @@ def _check_axes_and_summary(records):
     assert summary["fid1k_train_small"] == {"min": 40, "last": 55}
     assert summary["state"] == "complete"
     assert records[-1]["exit"]["exit_code"] == 0
+
+
+FLAG = {"flag": "mode collapse", "tick": 4, "kimg": 2.0, "evidence": "the grid is one image"}
+TICK = {
+    "kimg": 2.0,
+    "loss_G": 0.5,
+    "eta_seconds": None,
+    "recall1k_train_small": 0.3,
+    "evaluations": [{"metric": "recall1k_train_small", "better": "max", "stderr": 0.1}],
+    "change": {"G.conv": 0.25, "G.noise": None},
+    "change_note": "G.noise: all zero in the source, no ratio",
+    "flags": [FLAG],
+}
+
+
+def test_the_row_of_a_tick_read_back(tmp_path, real_wandb):
+    with WandbMirror() as mirror:
+        mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+        mirror.row(TICK)
+        mirror.row({**TICK, "kimg": 3.0, "recall1k_train_small": 0.2, "flags": []})
+        path = mirror.path
+    records = _reference_wandb_reader(next(path.glob("*.wandb")))
+    first, second = ({k: v for k, v in row.items() if k[0] != "_"} for row in _history(records))
+    assert first == {
+        "kimg": 2,
+        "loss_G": 0.5,
+        "recall1k_train_small": 0.3,
+        "recall1k_train_small_stderr": 0.1,
+        "change/G.conv": 0.25,
+        "flag/mode collapse": 1,
+    }
+    assert "flag/mode collapse" not in second
+    summary = {}
+    for record in records:
+        summary |= record.get("summary", {}).get("update", {})
+    assert summary["recall1k_train_small"] == {"max": 0.3, "last": 0.2}
+    assert not [r for r in records if r["type"] == "alert"]  # nobody to alert offline
+
+
+def test_a_flag_is_an_alert_where_online():
+    alerts, rows = [], []
+    mirror = WandbMirror()
+    mirror.mode = "online"
+    mirror._run = types.SimpleNamespace(
+        define_metric=lambda *a, **k: None,
+        log=rows.append,
+        alert=lambda **fields: alerts.append(fields),
+    )
+    mirror.row(TICK)
+    mirror.row({"kimg": 3.0})
+    assert [row["kimg"] for row in rows] == [2, 3]
+    assert alerts == [
+        {"title": "mode collapse at tick 4, 2 kimg", "text": "the grid is one image"}
+    ]
 
 
 def test_two_runs_in_one_process_do_not_mix(tmp_path, real_wandb):
