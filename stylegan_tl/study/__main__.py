@@ -77,7 +77,8 @@ def open_by_arguments(arguments: Sequence[str]) -> Opened:
 
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
         try:
-            config = compose("train", overrides=[*search, *own])
+            named = [a for a in own if a.lstrip("+").startswith("study")]
+            config = compose("train", overrides=[*search, *named])
         except HydraException as error:
             raise ValueError(str(error)) from error
         study = OmegaConf.to_container(config.study, resolve=True)

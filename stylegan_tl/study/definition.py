@@ -138,7 +138,7 @@ class Study:
         targets = [*rest["target"], *(c[-1] for c in self.chains)]
         rest["target"] = list(dict.fromkeys(targets))
         for name, values in itertools.product(self.controls, _product(rest)):
-            yield Cell({**values, **CONTROLS[name]}, name)
+            yield Cell({"source": "scratch", **values, **CONTROLS[name]}, name)
 
     def _planned(self, cell: Cell, seed: int, runs: str | Path, more: Sequence[str]) -> Planned:
         pretrained = cell.values["source"] not in _NO_DATASET and not cell.via

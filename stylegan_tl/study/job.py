@@ -17,6 +17,7 @@ from typing import Any
 __all__ = ["Job", "job_of", "labels", "last_wins", "override", "readable"]
 
 _NOT_IN_NAMES = ("seed", "study", "trainer", "logger", "runs", "cache", "dry_run", "hydra")
+_TELLING = ("source", "target", "freeze", "model", "augment")  # stand first in a name that is cut
 _NO_DATASET = ("scratch", "checkpoint")  # options of source= that no source model is trained for
 _BARE = re.compile(r"(?!null$|true$|false$)[A-Za-z][A-Za-z0-9_./+-]*", re.IGNORECASE)
 
@@ -27,7 +28,7 @@ def readable(overrides: Sequence[str]) -> str:
     >>> readable(["target=rooms/kitchen", "seed=3", "freeze=freeze_d"])
     'freeze=freeze_d,target=rooms-kitchen'
     """
-    kept = []
+    kept: dict[str, str] = {}
     for override in sorted(overrides):
         key, _, value = override.lstrip("+~").partition("=")
         if key.split(".")[0].split("/")[0] not in _NOT_IN_NAMES:
@@ -37,11 +38,13 @@ def readable(overrides: Sequence[str]) -> str:
                 else [value]
             )
             key = key.replace("/", ".")  # a subgroup's: one folder, not two
-            kept.append(f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}")
-    name = ",".join(kept) or "default"
+            kept[key] = f"{key}={re.sub(r'[^A-Za-z0-9._+-]+', '-', '-'.join(tail))}"
+    name = ",".join(kept.values()) or "default"
     if len(name) <= 150:
         return name
-    return f"{name[:140]}-{sha256(name.encode()).hexdigest()[:8]}"  # a folder name has its limits
+    digest = sha256(name.encode()).hexdigest()[:8]  # a folder name has its limits
+    tell = sorted(kept, key=lambda k: (_TELLING.index(k) if k in _TELLING else 9, "." in k))
+    return f"{','.join(kept[key] for key in tell)[:140]}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ def labels(jobs: Sequence[Job]) -> dict[Path, str]:
     given: dict[str, set[str | None]] = {}
     for key in dict.fromkeys(k for job in jobs for k in job.values):
         given[key] = {job.values.get(key) for job in jobs}
-    hidden = ("source.checkpoint", "source.kind")
-    keys = [k for k, found in given.items() if len(found) > 1 and k not in hidden]
+    hidden = ("source.", "pretrain")
+    keys = [k for k, found in given.items() if len(found) > 1 and not k.startswith(hidden)]
     rank = {"source": 0, "target": 1, "seed": 3}
     keys.sort(key=lambda key: rank.get(key, 2))
     return {job.folder: _label(job, keys) for job in jobs}
@@ -126,7 +129,7 @@ def _label(job: Job, keys: Sequence[str]) -> str:
         values["source"] = values.pop("source.name").strip("'")
     parts = []
     for key in keys:
-        if key in values and not key.startswith("pretrain"):
+        if key in values:
             parts.append(f"seed {values[key]}" if key == "seed" else values[key])
     return "  ".join(parts) or job.folder.name
 

@@ -28,7 +28,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from stylegan_tl.study.job import Job
 from stylegan_tl.study.opened import Opened, open_study
@@ -54,6 +54,9 @@ class StudySweeper(Sweeper):
         """Make the launcher."""
         from hydra.core.plugins import Plugins
 
+        own = [o for o in config.hydra.overrides.hydra if not o.startswith("hydra.sweeper.")]
+        with flag_override(config, "readonly", False):
+            config.hydra.overrides.hydra = own  # trials compose without a study, so without these
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -71,7 +74,9 @@ class StudySweeper(Sweeper):
             results = list(self.launcher.launch([list(job.overrides) for job in jobs], 0))
         else:
             results = self._in_rounds(jobs)
-        if any(status(job).state != "complete" for job in jobs):
+        failed = any(result.status == JobStatus.FAILED for result in results)
+        dry = any(job.values.get("dry_run", "").lower() == "true" for job in jobs)
+        if failed or not (dry or all(status(job).state == "complete" for job in jobs)):
             sys.exit(1)
         return results
 
@@ -116,8 +121,13 @@ class StudySweeper(Sweeper):
     def _launch(self, jobs: Sequence[Job], number: int, results: list[JobReturn]) -> None:
         """Launch one round; how each failed is noted in its folder."""
         commands = [[*job.overrides, *_place(job)] for job in jobs]
-        for job, result in zip(jobs, self.launcher.launch(commands, number), strict=True):
-            results.append(result)
+        try:
+            returned = self.launcher.launch(commands, number)
+        except Exception as error:  # a lost worker must not keep the further rounds from running
+            print(f"the launcher lost trials: {type(error).__name__}: {error}", flush=True)
+            return
+        results += returned
+        for job, result in zip(jobs, returned, strict=True):
             if result.status == JobStatus.FAILED:
                 error = result._return_value
                 note(job, "failed", f"{type(error).__name__}: {error}")
