@@ -193,7 +193,7 @@ def _uplift(outcome: Outcome, place: _Place, name: str) -> tuple[float, float]:
     """(how much better than the control's mean, at which kimg)."""
     control, at = place.level(outcome, name)
     own = outcome.curves[place.metric]
-    sign = 1.0 if own.better == "max" else -1.0
-    return (
-        math.nan if math.isnan(at) else sign * (value_at(own.kimg, own.values, at) - control)
-    ), at
+    if math.isnan(at):
+        return math.nan, math.nan
+    difference = value_at(own.kimg, own.values, at) - control
+    return (difference if own.better == "max" else 0.0 - difference), at
