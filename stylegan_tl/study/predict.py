@@ -1,0 +1,436 @@
+"""Predictors from before training beside the outcomes: which of them chooses the best source?
+
+Predictors are JSON lines as `python -m stylegan_tl.distance` writes them (source, target, kind,
+value, better, …; any other line with these keys is one too, a distance known by construction say).
+A score is taken within each target, over its sources, and averaged over targets. Positive means
+that the predictor is right in the direction that it claims (`better`). "Learned": the direction,
+or for the last line the predictor too, is taken from the other targets alone: leave one target out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stylegan_tl.files import write_atomic
+from stylegan_tl.study.collect import check_protocols, check_unique, collect
+from stylegan_tl.study.scores import MEASURES, scores
+from stylegan_tl.study.statistics import kendall, resample, spearman, top_regret
+
+if TYPE_CHECKING:
+    from stylegan_tl.study.opened import Opened
+
+__all__ = [
+    "Outcomes",
+    "Prediction",
+    "Predictor",
+    "command",
+    "evaluate",
+    "predict",
+    "read_predictors",
+]
+
+CHOSEN = "chosen on the other targets"
+_ALIKE = ("extractor_digest", "precision", "resize")  # or two values are of different spaces
+Interval = tuple[float, float]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A number for each (source, target), and which end of it should choose the source."""
+
+    name: str
+    better: str
+    values: Mapping[Pair, float]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The runs of one strategy for each (source, target)."""
+
+    strategy: str
+    better: str
+    values: Mapping[Pair, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well one predictor chose sources under one strategy, means over targets.
+
+    `*_seeds` are intervals over training noise for these targets, `*_targets` over targets (NaN
+    below three). `regret` is in the metric's unit, `chance` that of a source chosen at random.
+    """
+
+    strategy: str
+    predictor: str
+    targets: int
+    pairs: int
+    spearman: float
+    spearman_seeds: Interval
+    spearman_targets: Interval
+    kendall: float
+    regret: float
+    regret_seeds: Interval
+    regret_targets: Interval
+    chance: float
+    spearman_learned: float
+    regret_learned: float
+    note: str = ""
+
+
+def predict(
+    root: str | Path,
+    distances: str | Path,
+    *,
+    metric: str,
+    measure: str = "final",
+    out: str | Path | None = None,
+    factors: Sequence[str] = (),
+    resolution: int | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> str:
+    """Score every predictor in `distances` (JSON lines) on the trials under `root`; Markdown.
+
+    Writes predict.csv and predict.md to `out` (`root` if None). Raises ValueError for a file
+    without a predictor, trials without two sources for a target, and unequal protocols.
+    """
+    if measure not in (allowed := ("final", "best", "area")):
+        raise ValueError(f"measure={measure!r}, allowed: {', '.join(allowed)}")
+    outcomes = collect(root, factors)
+    check_unique(outcomes, root)
+    check_protocols(outcomes, [metric])
+    strategies, starts = _strategies(scores(outcomes, [metric]), metric, measure)
+    predictors = read_predictors(distances, resolution)
+    found = []
+    for own in strategies:
+        every = [*predictors, *(p for p in starts if p.note == own.strategy)]
+        found += evaluate(every, own, generator=np.random.default_rng(seed), rounds=rounds)
+    if not found:
+        raise ValueError(
+            f"{distances} and {root} share no target with two sources: run "
+            "`python -m stylegan_tl.distance` on the pairs of the study"
+        )
+    folder = Path(out if out is not None else root)
+    text = _markdown(found, f"{metric}, {MEASURES[measure]}")
+    write_atomic(folder / "predict.csv", _csv(found).encode())
+    write_atomic(folder / "predict.md", text.encode())
+    return text
+
+
+def command(opened: Opened, options: Mapping[str, str]) -> int:
+    """Predictors of a command line's study; options: distances= measures= metrics= out=."""
+    study = opened.study
+    text = predict(
+        opened.runs / study.name,
+        options.get("distances", opened.runs / "distances.jsonl"),
+        metric=options.get("metrics", study.metric or ""),
+        measure=options.get("measures", "final"),
+        out=options.get("out"),
+        factors=list(study.factors),
+        resolution=opened.config["resolution"],
+    )
+    print(text)
+    return 0
+
+
+def read_predictors(path: str | Path, resolution: int | None = None) -> list[Predictor]:
+    """The predictors in a file of JSON lines; several seeds of one pair are averaged.
+
+    A half-written line is skipped. ValueError if values of one predictor come from different
+    features, or if several resolutions are there and none is chosen.
+    """
+    rows = [r for r in _lines(Path(path)) if isinstance(r.get("value"), int | float)]
+    rows = [r for r in rows if resolution is None or r.get("resolution", resolution) == resolution]
+    if len(sizes := {r["resolution"] for r in rows if "resolution" in r}) > 1:
+        raise ValueError(f"{path} holds resolutions {sorted(sizes)}: choose one with resolution=…")
+    named = defaultdict(list)
+    for row in rows:
+        named[_name(row)].append(row)
+    if not named:
+        raise ValueError(f"{path}: no line with source, target, kind and value")
+    return [_predictor(name, own, path) for name, own in named.items()]
+
+
+def evaluate(
+    predictors: Sequence[Predictor],
+    outcomes: Outcomes,
+    *,
+    generator: np.random.Generator,
+    rounds: int = 1000,
+) -> list[Prediction]:
+    """Score predictors on one strategy, the best first; then the choice made on other targets.
+
+    A target counts if two of its sources have predictor and outcome and the predictor differs.
+    """
+    tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
+    known = [(p, table) for p, table in tables if table]
+    found = [_prediction(p, table, outcomes, generator, rounds) for p, table in known]
+    found.sort(key=lambda prediction: -prediction.spearman)
+    return found + _chosen([table for _, table in known], outcomes, generator, rounds)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One target under one predictor. Index 0 of the last axis of each: as claimed; 1: reversed."""
+
+    spearman: np.ndarray  # [2]
+    kendall: np.ndarray  # [2]
+    regret: np.ndarray  # [2]
+    spearman_rounds: np.ndarray  # [rounds, 2], with seeds drawn anew
+    regret_rounds: np.ndarray  # [rounds, 2]
+    chance: float
+    pairs: int
+
+
+def _table(
+    predictor: Predictor, outcomes: Outcomes, generator: np.random.Generator, rounds: int
+) -> dict[str, _Target]:
+    """{target: its scores}."""
+    result = {}
+    for target in dict.fromkeys(t for _, t in outcomes.values):
+        pairs = [p for p in outcomes.values if p[1] == target and p in predictor.values]
+        x = np.array([predictor.values[p] for p in pairs])
+        runs = [np.asarray(outcomes.values[p], float) for p in pairs]
+        if len(pairs) > 1 and len(set(x)) > 1:
+            result[target] = _target(x, predictor.better, runs, outcomes.better, generator, rounds)
+    return result
+
+
+def _target(
+    x: np.ndarray,
+    claimed: str,
+    runs: Sequence[np.ndarray],
+    better: str,
+    generator: np.random.Generator,
+    rounds: int,
+) -> _Target:
+    means = np.array([r.mean() for r in runs])
+    drawn = np.stack([resample(r, rounds, generator).mean(-1) for r in runs], axis=-1)
+    same = 1.0 if claimed == better else -1.0
+    signs = same * np.array([1.0, -1.0])
+    ways = (claimed, "max" if claimed == "min" else "min")
+
+    def regrets(y: np.ndarray) -> np.ndarray:
+        ours = [top_regret(x, y, predicted_better=way, better=better) for way in ways]
+        return np.stack(ours, axis=-1)
+
+    worse = means - means.min() if better == "min" else means.max() - means
+    return _Target(
+        spearman=spearman(x, means) * signs,
+        kendall=kendall(x, means) * signs,
+        regret=regrets(means),
+        spearman_rounds=np.nan_to_num(spearman(x, drawn))[:, None] * signs,
+        regret_rounds=regrets(drawn),
+        chance=float(worse.mean()),
+        pairs=len(x),
+    )
+
+
+def _prediction(
+    predictor: Predictor,
+    table: Mapping[str, _Target],
+    outcomes: Outcomes,
+    generator: np.random.Generator,
+    rounds: int,
+) -> Prediction:
+    learned = [_learned([table], target) for target in table]
+    ways = [(t, way) for t, (_, way) in zip(table.values(), learned, strict=True)]
+    whole = len(table) > 1  # or there is no other target to learn from
+    return Prediction(
+        **_means([(t, 0) for t in table.values()], outcomes.strategy, generator, rounds),
+        predictor=predictor.name,
+        spearman_learned=_mean(t.spearman[w] for t, w in ways) if whole else math.nan,
+        regret_learned=_mean(t.regret[w] for t, w in ways) if whole else math.nan,
+        note="" if predictor.note == outcomes.strategy else predictor.note,
+    )
+
+
+def _chosen(
+    tables: Sequence[Mapping[str, _Target]],
+    outcomes: Outcomes,
+    generator: np.random.Generator,
+    rounds: int,
+) -> list[Prediction]:
+    """For each target the predictor and direction that did best on the others, scored on it."""
+    whole = [t for t in tables if len(t) == max(map(len, tables))]  # know every target
+    if not whole or len(whole[0]) < 3 or len(whole) < 2:
+        return []
+    picks = []
+    for target in whole[0]:
+        table, way = _learned(whole, target)
+        picks.append((table[target], way))
+    numbers = _means(picks, outcomes.strategy, generator, rounds)
+    learned = {"spearman_learned": numbers["spearman"], "regret_learned": numbers["regret"]}
+    return [Prediction(**numbers, **learned, predictor=CHOSEN)]
+
+
+def _learned(
+    tables: Sequence[Mapping[str, _Target]], left_out: str
+) -> tuple[Mapping[str, _Target], int]:
+    """The table and direction with the best mean rank correlation on targets but `left_out`."""
+    best, choice = -math.inf, (tables[0], 0)
+    for table in tables:
+        for way in (0, 1):
+            mean = _mean(t.spearman[way] for name, t in table.items() if name != left_out)
+            if mean > best:
+                best, choice = mean, (table, way)
+    return choice
+
+
+def _means(
+    picks: Sequence[tuple[_Target, int]],
+    strategy: str,
+    generator: np.random.Generator,
+    rounds: int,
+) -> dict[str, Any]:
+    """The mean over targets of each score, and its intervals over seeds and over targets."""
+    numbers: dict[str, Any] = {"strategy": strategy, "targets": len(picks)}
+    numbers["pairs"] = sum(t.pairs for t, _ in picks)
+    for name in ("spearman", "regret"):
+        each = np.array([getattr(t, name)[w] for t, w in picks])
+        over_seeds = np.mean([getattr(t, f"{name}_rounds")[:, w] for t, w in picks], axis=0)
+        over_targets = resample(each, rounds, generator).mean(-1) if len(each) > 2 else [math.nan]
+        numbers[name] = _mean(each)
+        numbers[f"{name}_seeds"] = _percentiles(over_seeds)
+        numbers[f"{name}_targets"] = _percentiles(over_targets)
+    numbers["kendall"] = _mean(t.kendall[w] for t, w in picks)
+    numbers["chance"] = _mean(t.chance for t, _ in picks)
+    return numbers
+
+
+def _percentiles(values: Sequence[float] | np.ndarray) -> Interval:
+    low, high = (
+        np.nanquantile(values, [0.025, 0.975]) if not np.isnan(values).all() else (np.nan,) * 2
+    )
+    return float(low), float(high)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of those that are known: rank correlation with equal outcomes is not."""
+    known = [v for v in values if not math.isnan(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _strategies(
+    found: Iterable[Any], metric: str, measure: str
+) -> tuple[list[Outcomes], list[Predictor]]:
+    """Outcomes of each strategy, and what its curves began with as a predictor of its own."""
+    values: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
+    starts: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
+    better = "min"
+    for score in found:
+        outcome, value = score.outcome, getattr(score, measure)
+        if not outcome.is_complete or outcome.is_scratch or math.isnan(value):
+            continue
+        better = score.better
+        pair = outcome.cell["source"], outcome.cell["target"]
+        rest = [v for k, v in outcome.cell.items() if k not in ("source", "target")]
+        strategy = ", ".join(rest)
+        values[strategy][pair].append(value)
+        curve = outcome.curves[metric]
+        if curve.kimg[0] == 0 and not math.isnan(curve.values[0]):
+            starts[strategy][pair].append(float(curve.values[0]))
+    every = [Outcomes(name, better, own) for name, own in values.items()]
+    begins = [
+        Predictor(f"{metric} at 0 kimg", better, {p: _mean(v) for p, v in own.items()}, name)
+        for name, own in starts.items()
+    ]
+    return every, begins
+
+
+def _predictor(name: str, rows: Sequence[Mapping[str, Any]], path: str | Path) -> Predictor:
+    for field in _ALIKE:
+        if len(kinds := {str(r.get(field)) for r in rows}) > 1:
+            raise ValueError(
+                f"{path}: {name} was measured in different ways, {field}: "
+                f"{' ≠ '.join(sorted(kinds))}"
+            )
+    values = defaultdict(list)
+    for row in rows:
+        values[row["source"], row["target"]].append(float(row["value"]))
+    counts = sorted({r["num_fakes"] for r in rows if "num_fakes" in r})
+    note = f"of {counts[0]} to {counts[-1]} images" if len(counts) > 1 else ""
+    means = {pair: float(np.mean(v)) for pair, v in values.items()}
+    return Predictor(name, rows[0].get("better", "min"), means, note)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Kind, whose images, against which, in which features: fid source train small."""
+    side = "model" if row.get("of") == "model" else ""
+    if not side and row.get("of") == "images":
+        side = "source" if row.get("name") == row["source"] else "target"
+    parts = (row["kind"], side, row.get("split"), row.get("extractor"))
+    return " ".join(str(p) for p in parts if p)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; `python -m stylegan_tl.distance` writes it")
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and {"source", "target", "kind"} <= row.keys():
+            found.append(row)
+    return found
+
+
+def _csv(found: Sequence[Prediction]) -> str:
+    text = io.StringIO()
+    rows = []
+    for prediction in found:
+        row = {f.name: getattr(prediction, f.name) for f in fields(prediction)}
+        for key in [k for k, v in row.items() if isinstance(v, tuple)]:
+            row |= dict(zip((f"{key}_low", f"{key}_high"), row.pop(key), strict=True))
+        rows.append(
+            {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        )
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _markdown(found: Sequence[Prediction], outcome: str) -> str:
+    names = "predictor targets pairs Spearman Kendall".split()
+    header = [*names, "top-1 regret", "regret by chance", "Spearman, learned", "note"]
+    lines = [
+        f"# What chooses the source? Outcome: {outcome}",
+        "",
+        "Means over targets. First bracket: 95 % interval over seeds, second: over targets.",
+    ]
+    for strategy in dict.fromkeys(p.strategy for p in found):
+        lines += ["", f"## {strategy}", "", "| " + " | ".join(header) + " |", "|---" * 9 + "|"]
+        for p in (p for p in found if p.strategy == strategy):
+            cells = [p.predictor, str(p.targets), str(p.pairs)]
+            cells += [
+                _shown(p.spearman, p.spearman_seeds, p.spearman_targets, form="{:+.2f}"),
+                _shown(p.kendall, form="{:+.2f}"),
+                _shown(p.regret, p.regret_seeds, p.regret_targets, form="{:.3g}"),
+                _shown(p.chance, form="{:.3g}"),
+                _shown(p.spearman_learned, form="{:+.2f}"),
+                p.note,
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: float, *intervals: Interval, form: str) -> str:
+    if math.isnan(value):
+        return "–"
+    known = [f"[{form.format(a)}, {form.format(b)}]" for a, b in intervals if not math.isnan(a)]
+    return " ".join([form.format(value), *known])
