@@ -1,0 +1,382 @@
+"""The page of a study: what is in it, and that it works in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from stylegan_tl.pictures import save_grid
+from stylegan_tl.study.report import report
+from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
+from stylegan_tl.study.trial import MetricsLog, Trial
+from chromium import Chromium, find
+
+pytestmark = pytest.mark.skipif(not features.check("webp"), reason="Pillow has no WebP")
+
+SIZE = 16
+SOURCES, TARGETS = ("rooms/bedroom", "rooms/office"), ("rooms/kitchen", "rooms/bath", "rooms/hall")
+STRATEGIES = ("none", "freeze_d")
+KIMG = (0.0, 0.5, 1.0, 2.0, 4.0)
+FAILED = ("rooms/office", "rooms/hall", "freeze_d", 1)
+MISSING = ("rooms/bedroom", "rooms/bath", "freeze_d")
+METRIC = "kid1k_heldout_small"
+
+
+def _colour(step: int, tile: int) -> tuple[int, int, int]:
+    return (40 * step + 20, 7 * tile + 30, 120)
+
+
+def _tiles(step: int, count: int = 12, size: int = SIZE) -> np.ndarray:
+    """Every latent after every step has a colour of its own."""
+    colours = np.array([_colour(step, tile) for tile in range(count)], np.uint8)
+    return np.tile(colours[:, :, None, None], (1, 1, size, size))
+
+
+def _value(source: str, target: str, freeze: str, seed: int, kimg: float) -> float:
+    near = 4 + 3 * SOURCES.index(source) if source in SOURCES else 14
+    near += 2 * TARGETS.index(target) + (freeze == "freeze_d")
+    return near * (0.4 + 0.6 * math.exp(-kimg)) + 0.25 * seed
+
+
+def make_trial(
+    root: Path, source: str, target: str, freeze: str, seed: int, *, draw=_tiles, kimg=KIMG,
+    failed: bool = False, grid=(4, 3), size: int = SIZE,
+) -> Path:  # fmt: skip
+    """A run folder as training leaves it, by the project's own writers."""
+    scratch = source == "scratch"
+    names = [name.replace("/", "-") for name in (source, target)]
+    folder = root / f"freeze={freeze},source={names[0]},target={names[1]}" / f"seed={seed}"
+    config = {
+        "source": {"kind": "scratch" if scratch else "zip", "name": source},
+        "target": {"kind": "zip", "name": target},
+        "kimg": kimg[-1],
+        "resolution": size,
+        "grid": {"columns": grid[0], "rows": grid[1], "seed": 0},
+        "freeze": {"k": 2},
+        "seed": seed,
+    }
+    choices = {"source": source, "target": target, "freeze": freeze, "model": "dcgan"}
+    trial = Trial("rooms", f"{source} to {target}", seed, {**choices, "augment": "none"}, config)
+    trial.command = ["/here/stylegan_tl/train.py", f"source={source}", f"target={target}"]
+    trial.commit = {"sha": "0123456789abcdef", "dirty": seed == 1}
+    trial.freeze = {"init": {"G": "source", "D": "source"}, "G": {"share": 1.0}, "D": {"share": 0.6}}
+    if not scratch:
+        trial.source = {"name": source, "sha256": f"{SOURCES.index(source)}f" * 32, "kimg": 10.0,
+                        "model": "x.DCGAN", "lineage": {"content_hash": "ab" * 32, "source": None}}  # fmt: skip
+    log = MetricsLog(folder / "metrics.jsonl")
+    for step, k in enumerate(kimg[:3] if failed else kimg):
+        value = _value(source, target, freeze, seed, k)
+        for name, number in ((METRIC, value), ("fid1k_heldout_small", 20 * value)):
+            trial.observe({**_PROTOCOL, "metric": name, "value": number}, kimg=k)
+        log.append({"kimg": k, "nimg": int(1000 * k), "tick": step, "loss_G": 1 + k / 10}, sync=False)
+        save_grid(folder / "grids" / f"kimg{k:010.3f}.png", draw(step), f"{k:.3f} kimg")
+    trial.kimg, trial.wall_seconds, trial.s_per_kimg = k, 30.0 * k, 30.0
+    trial.close(*(("failed", "TrainingDiverged: loss_G") if failed else ("complete",)))
+    trial.save(folder / "trial.json")
+    return folder
+
+
+_PROTOCOL = {
+    "of": "model", "num_fakes": 1000, "num_reals": 60, "split": "heldout", "extractor": "small",
+    "extractor_digest": "4edee7f0", "precision": "fp32", "resize": "64 px", "estimator": "MMD",
+    "reference_hash": "80aced09",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 x 3 pairs x 2 strategies x 2 seeds, scratch beside them; one failed, one cell missing."""
+    root = tmp_path_factory.mktemp("study") / "runs" / "rooms"
+    for target in TARGETS:
+        for seed in (0, 1):
+            make_trial(root, "scratch", target, "none", seed)
+            for source in SOURCES:
+                for freeze in STRATEGIES:
+                    if (source, target, freeze) != MISSING:
+                        failed = (source, target, freeze, seed) == FAILED
+                        make_trial(root, source, target, freeze, seed, failed=failed)
+    odd = root / "freeze=none,source=rooms-bedroom,target=rooms-hall/seed=1/trial.json"
+    record = json.loads(odd.read_text())
+    record["config"]["freeze"]["k"] = 3
+    odd.write_text(json.dumps(record))
+    records = [
+        {"source": s, "target": t, "metric": "fid1k", "kind": "fid", "better": "min", "of": "images",
+         "name": s, "value": 10.0 * SOURCES.index(s) + TARGETS.index(t)}
+        for s in SOURCES for t in TARGETS
+    ]  # fmt: skip
+    (root.parent / "distances.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Path:
+    """The page of the study, pictures inside."""
+    return report(
+        study,
+        study.parent.parent / "page.html",
+        question="Which room <b>helps</b> which?",
+        verdict="The bedroom.\n\n</script><script>window.broken = 1</script>",
+        metric=METRIC,
+        distances=[study.parent / "distances.jsonl"],
+        cells=[
+            {"source": s, "target": t, "freeze": f, "model": "dcgan"}
+            for s in SOURCES for t in TARGETS for f in STRATEGIES
+        ],
+    )  # fmt: skip
+
+
+def _data(page: Path) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    return json.loads(found[1])
+
+
+def test_the_page_holds_every_trial_and_where_it_comes_from(page, study):
+    data = _data(page)
+    assert len(data["trials"]) == 2 * 3 * 2 * 2 - 2 + 6
+    trial = next(t for t in data["trials"] if t["target"] == "rooms/bath" and t["source"] == SOURCES[1])
+    assert trial["command"].startswith("python -m stylegan_tl.train source=rooms/office")
+    assert trial["commit"]["sha"] == "0123456789abcdef"
+    assert (page.parent / trial["path"] / "trial.json").is_file()
+    expected = [
+        [k, float(f"{_value(trial['source'], 'rooms/bath', trial['freeze'], trial['seed'], k):.6g}")]
+        for k in KIMG
+    ]
+    assert [row[:2] for row in trial["metrics"][METRIC]] == expected
+    assert trial["logs"]["loss_G"][-1] == [4.0, 1.4]
+    assert data["sources"][trial["parent"]]["name"] == SOURCES[1]
+
+
+def test_failures_differences_and_scratch_are_told(page):
+    data = _data(page)
+    failed = [t for t in data["trials"] if t["state"] == "failed"]
+    assert [(t["source"], t["target"], t["freeze"], t["seed"]) for t in failed] == [FAILED]
+    assert failed[0]["reason"] == "TrainingDiverged: loss_G"
+    (cell, differing), = data["differences"].items()  # fmt: skip
+    assert cell.startswith("rooms/bedroom|rooms/hall|none|dcgan")
+    assert [value for _, value in differing["freeze.k"]] == [2, 3]
+    assert {t["source"] for t in data["trials"] if t["scratch"]} == {"scratch"}
+    (predictor,) = data["predictors"]
+    assert predictor["name"] == "fid" and predictor["values"]["rooms/office|rooms/hall"] == 12.0
+
+
+def test_strips_show_the_same_latents_at_every_step(study, tmp_path):
+    (folder,) = study.glob("freeze=none,source=rooms-office,target=rooms-bath/seed=0")
+    config = json.loads((folder / "trial.json").read_text())["config"]
+    strip = write_strip(tmp_path, grids_of(folder), KIMG, config, samples=8)
+    assert strip.kimg == KIMG and (strip.width, strip.height) == (4 * SIZE, 2 * SIZE)
+    with Image.open(tmp_path / strip.file) as picture:
+        assert picture.size == (4 * SIZE, 2 * SIZE * len(KIMG))
+        for step in range(len(KIMG)):
+            for tile in range(8):
+                y, x = divmod(tile, 4)
+                seen = picture.getpixel((x * SIZE + 8, step * 2 * SIZE + y * SIZE + 8))
+                assert np.abs(np.subtract(seen[:3], _colour(step, tile))).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "caption"),
+    [(1, 8, "0.000 kimg"), (6, 8, "0.000 kimg"), (32, 64, "12.000 kimg"), (12, 32, None), (5, 16, "x")],
+)
+def test_the_grid_is_found_below_any_caption(tmp_path, count, size, caption):
+    for step in (0, 1):
+        path = tmp_path / f"grids/kimg{step:010.3f}.png"
+        save_grid(path, _tiles(step, count, size), caption)
+    config = {"resolution": size, "grid": {"columns": count, "rows": 1}}
+    strip = write_strip(tmp_path, grids_of(tmp_path), [0, 1], config, samples=count)
+    with Image.open(tmp_path / strip.file) as picture:
+        for tile in range(count):
+            y, x = divmod(tile, min(4, count))
+            seen = picture.getpixel((x * size + size // 2, strip.height + y * size + size // 2))
+            assert np.abs(np.subtract(seen[:3], _colour(1, tile))).max() <= 8
+
+
+def test_few_steps_are_kept_even_in_log_kimg():
+    assert choose_steps([3, 1, 0], 5) == [0, 1, 3]
+    chosen = choose_steps([0, *range(1, 129)], 9)
+    assert chosen == [0, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert choose_steps([], 4) == []
+
+
+def test_pictures_lie_beside_when_asked_and_old_ones_go(study, tmp_path):
+    out = report(study, tmp_path / "page.html", images="folder")
+    beside = tmp_path / "page_files"
+    files = {t["strip"]["file"] for t in _data(out)["trials"]}
+    assert files == {path.name for path in beside.iterdir()}
+    assert _data(out)["pictures"] == "page_files/" and "base64" not in out.read_text().split("<script>")[0]
+    (beside / "0123456789abcdef.webp").write_bytes(b"old")
+    made = {path: path.stat().st_mtime_ns for path in beside.iterdir() if path.name in files}
+    report(study, out, images="folder")
+    assert {path: path.stat().st_mtime_ns for path in beside.iterdir()} == made
+    report(study, out, images="none")
+    assert not beside.exists() and _data(out)["steps"] == []
+
+
+def test_what_cannot_be_read_is_said(study, tmp_path):
+    make_trial(tmp_path / "runs", "scratch", TARGETS[0], "none", 0)
+    torn = tmp_path / "runs/torn/trial.json"
+    torn.parent.mkdir()
+    torn.write_text("{")
+    grid = next((tmp_path / "runs").rglob("kimg000004.000.png"))
+    grid.write_bytes(grid.read_bytes()[:60])
+    data = _data(report(tmp_path / "runs", tmp_path / "page.html"))
+    assert len(data["trials"]) == 1 and "torn/trial.json" in data["problems"][0]
+    with pytest.raises(ValueError, match="no trial to report"):
+        report(torn.parent, tmp_path / "page.html")
+    with pytest.raises(ValueError, match="allowed: auto"):
+        report(study, tmp_path / "page.html", images="all")
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"bad\.jsonl: line 1 is no record"):
+        report(study, tmp_path / "page.html", distances=[tmp_path / "bad.jsonl"])
+
+
+def test_unequal_protocols_are_a_warning_on_the_page(tmp_path):
+    make_trial(tmp_path, "scratch", TARGETS[0], "none", 0)
+    path = make_trial(tmp_path, "scratch", TARGETS[0], "none", 1) / "trial.json"
+    path.write_text(path.read_text().replace('"num_fakes": 1000', '"num_fakes": 500'))
+    problems = _data(report(tmp_path, tmp_path / "page.html"))["problems"]
+    assert f"{METRIC} was not measured alike in all trials: num_fakes is 1000 and 500" in problems
+
+
+def test_a_chain_is_a_source_of_its_own(tmp_path):
+    path = make_trial(tmp_path, SOURCES[0], TARGETS[0], "none", 0) / "trial.json"
+    record = json.loads(path.read_text())
+    record["source"]["lineage"]["source"] = {"name": "rooms/cellar", "sha256": "c" * 64, "lineage": {}}
+    path.write_text(json.dumps(record))
+    data = _data(report(tmp_path, tmp_path / "page.html"))
+    assert data["trials"][0]["source"] == "rooms/cellar > rooms/bedroom"
+    assert data["sources"][data["trials"][0]["parent"]]["parent"] == "c" * 64
+
+
+def test_memory_stays_flat_in_the_number_of_images(tmp_path):
+    def noise(step: int) -> np.ndarray:
+        return np.random.default_rng(step).integers(0, 256, (16, 3, 64, 64), np.uint8)
+
+    def peak(name: str, kimg: tuple[float, ...]) -> int:
+        for seed in range(4):
+            make_trial(tmp_path / name, "scratch", TARGETS[0], "none", seed, draw=noise, kimg=kimg,
+                       grid=(4, 4), size=64)  # fmt: skip
+        tracemalloc.start()
+        report(tmp_path / name, tmp_path / f"{name}.html", images="embed", frames=4)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    few, many = peak("few", (0.0, 1.0)), peak("many", tuple(float(k) for k in range(24)))
+    assert many < 2 * few + 2**20
+
+
+# ---- in a browser ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One headless Chromium for all tests."""
+    program = find()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with Chromium(program) as running:
+        yield running
+
+
+def _shifts(browser: Chromium) -> dict[str, str]:
+    cards = "[...document.querySelectorAll('#gallery .card[data-trial]')]"
+    return browser.run(
+        f"Object.fromEntries({cards}.map(c => [c.dataset.trial, c.querySelector('img').style.transform]))"
+    )
+
+
+def test_it_loads_without_errors_and_asks_for_nothing(browser, page):
+    seconds = browser.open(page)
+    assert browser.errors == [] and browser.run("window.broken") is None
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert seconds < 10  # a shared machine; the bench states the time
+    assert browser.run("document.querySelector('h1').textContent") == "Which room <b>helps</b> which?"
+    tables = browser.run("[...document.querySelectorAll('.matrix')].map(t => t.dataset.panel)")
+    assert tables == list(STRATEGIES)
+    text = browser.run("document.querySelector('.matrix[data-panel=freeze_d]').textContent")
+    assert "missing" in text and "1 failed" in text
+
+
+def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, page):
+    browser.open(page)
+    cell = f"[data-cell^='{SOURCES[1]}|{TARGETS[0]}|none|']"
+    ours = np.mean([_value(SOURCES[1], TARGETS[0], "none", s, 4.0) for s in (0, 1)])
+    scratch = np.mean([_value("scratch", TARGETS[0], "none", s, 4.0) for s in (0, 1)])
+    read = f"document.querySelector(\".matrix {cell} b\").textContent"
+    assert browser.run(read) == f"{ours:.2f}"
+    browser.run("(() => { const s = document.querySelector('#matrix [data-key=show]');"
+                "s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    assert browser.run(read) == f"+{100 * (scratch - ours) / scratch:.1f}"
+
+
+def test_one_slider_moves_every_picture(browser, page):
+    browser.open(page, height=5000)
+    last = _shifts(browser)
+    assert len(last) == 2 * 3 + 3  # each pair once, and scratch
+    assert set(last.values()) == {"translateY(-80%)"}
+    loaded = "[...document.querySelectorAll('#gallery img')].every(i => i.complete && i.naturalWidth)"
+    assert browser.run(f"new Promise(r => setTimeout(() => r({loaded}), 500))") is True
+    browser.run("document.querySelector('.slider input').focus()")
+    browser.key("Home")
+    assert set(_shifts(browser).values()) == {"translateY(0%)"}
+    assert "source" in browser.run("document.querySelector('.slider output').textContent")
+    browser.key("ArrowRight", 2)
+    assert set(_shifts(browser).values()) == {"translateY(-40%)"}
+    assert browser.run("document.querySelector('.slider input').ariaValueText") == "1 kimg"
+    browser.run("document.getElementById('tab-all').click()")
+    shifts = _shifts(browser)
+    assert len(shifts) == 28 and len({s for s in shifts.values()}) == 2  # the failed one is shorter
+
+
+def test_a_click_opens_the_trials_of_a_cell(browser, page):
+    browser.open(page)
+    browser.click(f".matrix [data-cell^='{FAILED[0]}|{FAILED[1]}|freeze_d|']")
+    assert browser.run("document.getElementById('cell').open") is True
+    text = browser.run("document.getElementById('cell').textContent")
+    for said in ("office → hall", "TrainingDiverged: loss_G", "python -m stylegan_tl.train", "0123456"):
+        assert said in text
+    link = browser.run("document.querySelector('#cell a').href")
+    assert link.startswith(page.parent.as_uri())
+    browser.key("Escape")
+    assert browser.run("document.getElementById('cell').open") is False
+    browser.click(f".matrix [data-cell^='{SOURCES[0]}|{TARGETS[2]}|none|']")
+    assert "differ in more than their seed" in browser.run("document.getElementById('cell').textContent")
+
+
+def test_the_keyboard_is_enough(browser, page):
+    browser.open(page)
+    browser.run("document.querySelector('.matrix .heat').focus()")
+    browser.key("ArrowRight")
+    browser.key("ArrowDown")
+    where = browser.run("document.activeElement.dataset.cell")
+    assert where.startswith("rooms/office|rooms/bath|none") or where.startswith(f"{SOURCES[1]}|")
+    browser.key("Enter")
+    assert browser.run("document.getElementById('cell').open") is True
+    browser.key("Escape")
+    assert browser.run("document.activeElement.dataset.cell") == where
+    browser.run("document.getElementById('tab-pairs').focus()")
+    browser.key("ArrowRight")
+    chosen = "document.querySelector('[role=tab][aria-selected=true]').id"
+    assert browser.run(chosen) == "tab-freeze" == browser.run("document.activeElement.id")
+    assert len(_shifts(browser)) == len(STRATEGIES) + 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_and_follows_the_colours_of_the_system(browser, page, width, dark):
+    browser.open(page, width=width, dark=dark)
+    browser.run("localStorage.clear()")
+    browser.open(page, width=width, dark=dark)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    background = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) is dark
+    browser.run("document.getElementById('theme').click()")  # auto -> light
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 248)"
+    assert browser.errors == []
