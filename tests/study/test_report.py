@@ -66,7 +66,7 @@ def make_trial(
     trial = Trial("rooms", f"{source} to {target}", seed, {**choices, "augment": "none"}, config)
     trial.command = ["/here/stylegan_tl/train.py", f"source={source}", f"target={target}"]
     trial.commit = {"sha": "0123456789abcdef", "dirty": seed == 1}
-    trial.freeze = {"init": {"G": "source", "D": "source"}, "G": {"share": 1.0}, "D": {"share": 0.6}}
+    trial.freeze = {"init": {"G": "source", "D": "source"}, "G": {"share": 0.0}, "D": {"share": 0.6}}
     if not scratch:
         trial.source = {"name": source, "sha256": f"{SOURCES.index(source)}f" * 32, "kimg": 10.0,
                         "model": "x.DCGAN", "lineage": {"content_hash": "ab" * 32, "source": None}}  # fmt: skip

@@ -31,7 +31,7 @@ MOST_BYTES = 20 * 2**20
 """Of pictures in the page."""
 _IMAGES = ("auto", "embed", "folder", "none")
 _FACTORS = ("source", "target", "freeze", "model")
-_PARTS = ("report.css", "report.js")
+_PARTS = ("report.css", "base.js", "charts.js", "sections.js", "page.js")
 
 
 def report(
