@@ -112,6 +112,13 @@ class Chromium:
             raise RuntimeError(f"{script}: {done['exceptionDetails']}")
         return done["result"].get("value")
 
+    def soon(self, condition: str, seconds: float = 10) -> bool:
+        """Whether a JavaScript condition comes true within `seconds`."""
+        end = time.perf_counter() + seconds
+        while not (true := bool(self.run(condition))) and time.perf_counter() < end:
+            time.sleep(0.05)
+        return true
+
     def settle(self) -> None:
         """Wait until two frames are drawn."""
         frame = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => r(1))))"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import Chromium, find
 from PIL import Image, features
 
 from stylegan_tl.pictures import save_grid
 from stylegan_tl.study.report import report
 from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
 from stylegan_tl.study.trial import MetricsLog, Trial
-from chromium import Chromium, find
 
 pytestmark = pytest.mark.skipif(not features.check("webp"), reason="Pillow has no WebP")
 
@@ -66,16 +68,19 @@ def make_trial(
     trial = Trial("rooms", f"{source} to {target}", seed, {**choices, "augment": "none"}, config)
     trial.command = ["/here/stylegan_tl/train.py", f"source={source}", f"target={target}"]
     trial.commit = {"sha": "0123456789abcdef", "dirty": seed == 1}
-    trial.freeze = {"init": {"G": "source", "D": "source"}, "G": {"share": 0.0}, "D": {"share": 0.6}}
+    trial.freeze = {"init": {"G": "source"}, "G": {"share": 0.0}, "D": {"share": 0.6}}
     if not scratch:
-        trial.source = {"name": source, "sha256": f"{SOURCES.index(source)}f" * 32, "kimg": 10.0,
-                        "model": "x.DCGAN", "lineage": {"content_hash": "ab" * 32, "source": None}}  # fmt: skip
+        lineage = {"content_hash": "ab" * 32, "source": None}
+        digest = f"{SOURCES.index(source)}f" * 32
+        known = {"name": source, "sha256": digest, "kimg": 10.0, "model": "x.DCGAN"}
+        trial.source = {**known, "lineage": lineage}
     log = MetricsLog(folder / "metrics.jsonl")
     for step, k in enumerate(kimg[:3] if failed else kimg):
         value = _value(source, target, freeze, seed, k)
         for name, number in ((METRIC, value), ("fid1k_heldout_small", 20 * value)):
             trial.observe({**_PROTOCOL, "metric": name, "value": number}, kimg=k)
-        log.append({"kimg": k, "nimg": int(1000 * k), "tick": step, "loss_G": 1 + k / 10}, sync=False)
+        row = {"kimg": k, "nimg": int(1000 * k), "tick": step, "loss_G": 1 + k / 10}
+        log.append(row, sync=False)
         save_grid(folder / "grids" / f"kimg{k:010.3f}.png", draw(step), f"{k:.3f} kimg")
     trial.kimg, trial.wall_seconds, trial.s_per_kimg = k, 30.0 * k, 30.0
     trial.close(*(("failed", "TrainingDiverged: loss_G") if failed else ("complete",)))
@@ -106,11 +111,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record = json.loads(odd.read_text())
     record["config"]["freeze"]["k"] = 3
     odd.write_text(json.dumps(record))
+    same = {"metric": "fid1k", "kind": "fid", "better": "min", "of": "images"}
     records = [
-        {"source": s, "target": t, "metric": "fid1k", "kind": "fid", "better": "min", "of": "images",
-         "name": s, "value": 10.0 * SOURCES.index(s) + TARGETS.index(t)}
-        for s in SOURCES for t in TARGETS
-    ]  # fmt: skip
+        {**same, "source": s, "target": t, "name": s, "value": 10.0 * i + j}
+        for i, s in enumerate(SOURCES)
+        for j, t in enumerate(TARGETS)
+    ]
     (root.parent / "distances.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return root
 
@@ -140,15 +146,14 @@ def _data(page: Path) -> dict:
 def test_the_page_holds_every_trial_and_where_it_comes_from(page, study):
     data = _data(page)
     assert len(data["trials"]) == 2 * 3 * 2 * 2 - 2 + 6
-    trial = next(t for t in data["trials"] if t["target"] == "rooms/bath" and t["source"] == SOURCES[1])
+    pair = (SOURCES[1], "rooms/bath")
+    trial = next(t for t in data["trials"] if (t["source"], t["target"]) == pair)
     assert trial["command"].startswith("python -m stylegan_tl.train source=rooms/office")
     assert trial["commit"]["sha"] == "0123456789abcdef"
     assert (page.parent / trial["path"] / "trial.json").is_file()
-    expected = [
-        [k, float(f"{_value(trial['source'], 'rooms/bath', trial['freeze'], trial['seed'], k):.6g}")]
-        for k in KIMG
-    ]
-    assert [row[:2] for row in trial["metrics"][METRIC]] == expected
+    values = [_value(*pair, trial["freeze"], trial["seed"], k) for k in KIMG]
+    assert [row[0] for row in trial["metrics"][METRIC]] == list(KIMG)
+    assert [row[1] for row in trial["metrics"][METRIC]] == pytest.approx(values, rel=1e-5)
     assert trial["logs"]["loss_G"][-1] == [4.0, 1.4]
     assert data["sources"][trial["parent"]]["name"] == SOURCES[1]
 
@@ -163,14 +168,16 @@ def test_failures_differences_and_scratch_are_told(page):
     assert [value for _, value in differing["freeze.k"]] == [2, 3]
     assert {t["source"] for t in data["trials"] if t["scratch"]} == {"scratch"}
     (predictor,) = data["predictors"]
-    assert predictor["name"] == "fid" and predictor["values"]["rooms/office|rooms/hall"] == 12.0
+    assert predictor["name"] == "fid"
+    assert predictor["values"]["rooms/office|rooms/hall"] == 12.0
 
 
 def test_strips_show_the_same_latents_at_every_step(study, tmp_path):
     (folder,) = study.glob("freeze=none,source=rooms-office,target=rooms-bath/seed=0")
     config = json.loads((folder / "trial.json").read_text())["config"]
     strip = write_strip(tmp_path, grids_of(folder), KIMG, config, samples=8)
-    assert strip.kimg == KIMG and (strip.width, strip.height) == (4 * SIZE, 2 * SIZE)
+    assert strip.kimg == KIMG
+    assert (strip.width, strip.height) == (4 * SIZE, 2 * SIZE)
     with Image.open(tmp_path / strip.file) as picture:
         assert picture.size == (4 * SIZE, 2 * SIZE * len(KIMG))
         for step in range(len(KIMG)):
@@ -182,7 +189,7 @@ def test_strips_show_the_same_latents_at_every_step(study, tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "size", "caption"),
-    [(1, 8, "0.000 kimg"), (6, 8, "0.000 kimg"), (32, 64, "12.000 kimg"), (12, 32, None), (5, 16, "x")],
+    [(1, 8, "0.0 kimg"), (6, 8, "0.0 kimg"), (32, 64, "12.0 kimg"), (12, 32, None), (5, 16, "x")],
 )
 def test_the_grid_is_found_below_any_caption(tmp_path, count, size, caption):
     for step in (0, 1):
@@ -209,13 +216,15 @@ def test_pictures_lie_beside_when_asked_and_old_ones_go(study, tmp_path):
     beside = tmp_path / "page_files"
     files = {t["strip"]["file"] for t in _data(out)["trials"]}
     assert files == {path.name for path in beside.iterdir()}
-    assert _data(out)["pictures"] == "page_files/" and "base64" not in out.read_text().split("<script>")[0]
+    assert _data(out)["pictures"] == "page_files/"
+    assert "text/plain" not in out.read_text()
     (beside / "0123456789abcdef.webp").write_bytes(b"old")
     made = {path: path.stat().st_mtime_ns for path in beside.iterdir() if path.name in files}
     report(study, out, images="folder")
     assert {path: path.stat().st_mtime_ns for path in beside.iterdir()} == made
     report(study, out, images="none")
-    assert not beside.exists() and _data(out)["steps"] == []
+    assert not beside.exists()
+    assert _data(out)["steps"] == []
 
 
 def test_what_cannot_be_read_is_said(study, tmp_path):
@@ -226,7 +235,8 @@ def test_what_cannot_be_read_is_said(study, tmp_path):
     grid = next((tmp_path / "runs").rglob("kimg000004.000.png"))
     grid.write_bytes(grid.read_bytes()[:60])
     data = _data(report(tmp_path / "runs", tmp_path / "page.html"))
-    assert len(data["trials"]) == 1 and "torn/trial.json" in data["problems"][0]
+    assert len(data["trials"]) == 1
+    assert "torn/trial.json" in data["problems"][0]
     with pytest.raises(ValueError, match="no trial to report"):
         report(torn.parent, tmp_path / "page.html")
     with pytest.raises(ValueError, match="allowed: auto"):
@@ -247,11 +257,42 @@ def test_unequal_protocols_are_a_warning_on_the_page(tmp_path):
 def test_a_chain_is_a_source_of_its_own(tmp_path):
     path = make_trial(tmp_path, SOURCES[0], TARGETS[0], "none", 0) / "trial.json"
     record = json.loads(path.read_text())
-    record["source"]["lineage"]["source"] = {"name": "rooms/cellar", "sha256": "c" * 64, "lineage": {}}
+    cellar = {"name": "rooms/cellar", "sha256": "c" * 64, "lineage": {}}
+    record["source"]["lineage"]["source"] = cellar
     path.write_text(json.dumps(record))
     data = _data(report(tmp_path, tmp_path / "page.html"))
     assert data["trials"][0]["source"] == "rooms/cellar > rooms/bedroom"
     assert data["sources"][data["trials"][0]["parent"]]["parent"] == "c" * 64
+
+
+def test_scratch_with_augmentation_is_a_baseline_and_other_choices_are_variants(tmp_path):
+    def change(seed: int, source: str, **choices: str) -> None:
+        path = make_trial(tmp_path / f"{seed}", source, TARGETS[0], "none", seed) / "trial.json"
+        record = json.loads(path.read_text())
+        record["choices"] |= choices
+        path.write_text(json.dumps(record))
+
+    change(0, "scratch")
+    change(1, "scratch", augment="ada")
+    change(2, SOURCES[0])
+    data = _data(report(tmp_path, tmp_path / "page.html"))
+    assert [(t["source"], t["variant"]) for t in data["trials"]] == [
+        ("scratch", ""), ("scratch + ada", ""), (SOURCES[0], "")
+    ]  # fmt: skip
+    change(3, SOURCES[0], augment="ada")
+    data = _data(report(tmp_path, tmp_path / "page.html"))
+    assert [t["variant"] for t in data["trials"][2:]] == ["augment none", "augment ada"]
+
+
+def test_the_package_carries_its_files_and_needs_no_torch():
+    from importlib.resources import files
+
+    names = {f.name for f in files("stylegan_tl.study.report").iterdir()}
+    scripts = {"base.js", "charts.js", "sections.js", "page.js"}
+    assert {"template.html", "report.css", *scripts} <= names
+    code = "import sys, stylegan_tl.study.report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_memory_stays_flat_in_the_number_of_images(tmp_path):
@@ -287,21 +328,23 @@ def browser():
 
 def _shifts(browser: Chromium) -> dict[str, str]:
     cards = "[...document.querySelectorAll('#gallery .card[data-trial]')]"
-    return browser.run(
-        f"Object.fromEntries({cards}.map(c => [c.dataset.trial, c.querySelector('img').style.transform]))"
-    )
+    shift = "c.querySelector('img').style.transform"
+    return browser.run(f"Object.fromEntries({cards}.map(c => [c.dataset.trial, {shift}]))")
 
 
 def test_it_loads_without_errors_and_asks_for_nothing(browser, page):
     seconds = browser.open(page)
-    assert browser.errors == [] and browser.run("window.broken") is None
+    assert browser.errors == []
+    assert browser.run("window.broken") is None
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
     assert seconds < 10  # a shared machine; the bench states the time
-    assert browser.run("document.querySelector('h1').textContent") == "Which room <b>helps</b> which?"
+    heading = browser.run("document.querySelector('h1').textContent")
+    assert heading == "Which room <b>helps</b> which?"
     tables = browser.run("[...document.querySelectorAll('.matrix')].map(t => t.dataset.panel)")
     assert tables == list(STRATEGIES)
     text = browser.run("document.querySelector('.matrix[data-panel=freeze_d]').textContent")
-    assert "missing" in text and "1 failed" in text
+    assert "missing" in text
+    assert "1 failed" in text
 
 
 def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, page):
@@ -309,7 +352,7 @@ def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, pag
     cell = f"[data-cell^='{SOURCES[1]}|{TARGETS[0]}|none|']"
     ours = np.mean([_value(SOURCES[1], TARGETS[0], "none", s, 4.0) for s in (0, 1)])
     scratch = np.mean([_value("scratch", TARGETS[0], "none", s, 4.0) for s in (0, 1)])
-    read = f"document.querySelector(\".matrix {cell} b\").textContent"
+    read = f'document.querySelector(".matrix {cell} b").textContent'
     assert browser.run(read) == f"{ours:.2f}"
     browser.run("(() => { const s = document.querySelector('#matrix [data-key=show]');"
                 "s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")  # fmt: skip
@@ -321,8 +364,8 @@ def test_one_slider_moves_every_picture(browser, page):
     last = _shifts(browser)
     assert len(last) == 2 * 3 + 3  # each pair once, and scratch
     assert set(last.values()) == {"translateY(-80%)"}
-    loaded = "[...document.querySelectorAll('#gallery img')].every(i => i.complete && i.naturalWidth)"
-    assert browser.run(f"new Promise(r => setTimeout(() => r({loaded}), 500))") is True
+    images = "[...document.querySelectorAll('#gallery img')]"
+    assert browser.soon(f"{images}.every(i => i.complete && i.naturalWidth)")
     browser.run("document.querySelector('.slider input').focus()")
     browser.key("Home")
     assert set(_shifts(browser).values()) == {"translateY(0%)"}
@@ -332,7 +375,8 @@ def test_one_slider_moves_every_picture(browser, page):
     assert browser.run("document.querySelector('.slider input').ariaValueText") == "1 kimg"
     browser.run("document.getElementById('tab-all').click()")
     shifts = _shifts(browser)
-    assert len(shifts) == 28 and len({s for s in shifts.values()}) == 2  # the failed one is shorter
+    assert len(shifts) == 28
+    assert len(set(shifts.values())) == 2
 
 
 def test_a_click_opens_the_trials_of_a_cell(browser, page):
@@ -340,14 +384,15 @@ def test_a_click_opens_the_trials_of_a_cell(browser, page):
     browser.click(f".matrix [data-cell^='{FAILED[0]}|{FAILED[1]}|freeze_d|']")
     assert browser.run("document.getElementById('cell').open") is True
     text = browser.run("document.getElementById('cell').textContent")
-    for said in ("office → hall", "TrainingDiverged: loss_G", "python -m stylegan_tl.train", "0123456"):
+    for said in ("office → hall", "TrainingDiverged: loss_G", "-m stylegan_tl.train", "0123456"):
         assert said in text
     link = browser.run("document.querySelector('#cell a').href")
     assert link.startswith(page.parent.as_uri())
     browser.key("Escape")
     assert browser.run("document.getElementById('cell').open") is False
     browser.click(f".matrix [data-cell^='{SOURCES[0]}|{TARGETS[2]}|none|']")
-    assert "differ in more than their seed" in browser.run("document.getElementById('cell').textContent")
+    text = browser.run("document.getElementById('cell').textContent")
+    assert "differ in more than their seed" in text
 
 
 def test_the_keyboard_is_enough(browser, page):
@@ -356,7 +401,7 @@ def test_the_keyboard_is_enough(browser, page):
     browser.key("ArrowRight")
     browser.key("ArrowDown")
     where = browser.run("document.activeElement.dataset.cell")
-    assert where.startswith("rooms/office|rooms/bath|none") or where.startswith(f"{SOURCES[1]}|")
+    assert where.startswith(f"{SOURCES[1]}|{TARGETS[1]}|none|")
     browser.key("Enter")
     assert browser.run("document.getElementById('cell').open") is True
     browser.key("Escape")
@@ -366,6 +411,25 @@ def test_the_keyboard_is_enough(browser, page):
     chosen = "document.querySelector('[role=tab][aria-selected=true]').id"
     assert browser.run(chosen) == "tab-freeze" == browser.run("document.activeElement.id")
     assert len(_shifts(browser)) == len(STRATEGIES) + 1
+
+
+def test_pictures_beside_the_page_load_when_they_come_into_view(browser, study, tmp_path):
+    nearest = next(study.rglob("trial.json")).parent / "nearest.png"
+    Image.new("RGB", (40, 20), "red").save(nearest)
+    out = report(study, tmp_path / "page.html", images="folder")
+    nearest.unlink()
+    browser.open(out, height=700)
+    images = "[...document.querySelectorAll('#gallery img')]"
+    assert browser.run(f"{images}.filter(i => i.getAttribute('src')).length") == 0
+    browser.run("document.getElementById('gallery').scrollIntoView({behavior: 'instant'})")
+    assert browser.soon(f"{images}.some(i => i.complete && i.naturalWidth)")
+    cell = next(t["cell"] for t in _data(out)["trials"] if "nearest" in t)
+    browser.run(f"openCell({json.dumps(cell)})")
+    browser.run("document.querySelector('#cell img.nearest').scrollIntoView()")
+    assert browser.soon("document.querySelector('#cell img.nearest').naturalWidth === 40")
+    assert browser.errors == []
+    beside = [url for url in browser.requests if not url.startswith("data:")]
+    assert all(url.startswith(tmp_path.as_uri()) for url in beside)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

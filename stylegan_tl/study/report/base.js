@@ -40,7 +40,7 @@ function clock(s) {
   return s < 120 ? `${Math.round(s)} s` : m < 120 ? `${m} min` : `${(s / 3600).toFixed(1)} h`;
 }
 
-const percent = (x) => !known(x) ? "\u2013" : x > 0 && x < 0.001 ? "< 0.1 %" : `${Number((100 * x).toPrecision(3))} %`;
+const percent = (x) => !known(x) ? "\u2013" : x > 0 && x < 0.001 ? "< 0.1 %" : `${(100 * x).toFixed(x % 1 ? 1 : 0)} %`;
 const partOf = (low, high, log) => (x) => high === low ? 0.5
   : log ? Math.log(x / low) / Math.log(high / low) : (x - low) / (high - low);
 
@@ -87,10 +87,12 @@ const fold = (names) => {
 const short = fold(unique([...sources.flatMap((s) => s.split(" > ")), ...targets]));
 const pairName = (t) => `${short(t.source)} \u2192 ${short(t.target)}`;
 
+const one = sources.length < 2;  // then strategies are what is compared
 const state = {
-  metric: data.metric, stat: "final", show: "value", rows: sources.length > 1 ? "source" : "freeze", control: controls[0],
-  model: models[0], variant: variants[0] || "", freeze: strategies[0], source: sources[0] || controls[0],
-  seed: seeds[0], step: Math.max(steps.length - 1, 0), tab: "pairs", compare: "source", curve: "",
+  metric: data.metric, stat: "final", show: "value", rows: one ? "freeze" : "source", control: controls[0],
+  model: models[0], variant: variants[0] || "", source: sources[0] || controls[0],
+  freeze: strategies.includes("none") ? "none" : strategies[0],
+  seed: seeds[0], step: Math.max(steps.length - 1, 0), tab: one ? "freeze" : "pairs", compare: one ? "freeze" : "source", curve: "",
   pair: null, hidden: new Set(), hiddenFor: null, sort: ["target", 1], filter: "", all: false,
 };
 const direction = () => state.show === "value" ? (data.metrics[state.metric] || {}).better : "max";

@@ -60,11 +60,11 @@ function play() {
   setStep(state.step);
 }
 function slider() {
-  const every = Math.ceil(steps.length / 8), name = (k) => k === 0 ? "source" : number(k);
+  const every = Math.ceil(steps.length / 8);
   const out = h("output"), button = h("button.quiet", { type: "button", onclick: play });
   const range = h("input", { type: "range", min: 0, max: steps.length - 1, step: 1,
     "aria-label": "kimg shown in every picture", oninput: (e) => setStep(+e.target.value) });
-  const ticks = steps.map((k, i) => h("span", i % every && i < steps.length - 1 ? "" : name(k)));
+  const ticks = steps.map((k, i) => h("span", i % every && i < steps.length - 1 ? "" : number(k)));
   const node = h("div.slider", out, range, button, h("div.ticks", { "aria-hidden": "true" }, ticks));
   node.update = () => {
     out.textContent = steps[state.step] === 0 ? "source" : kimgText(steps[state.step]);
@@ -80,7 +80,7 @@ function slider() {
 // ---- charts ------------------------------------------------------------------------------------
 
 const DASH = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "1 2", "6 2 1 2"];
-const colour = (i) => `var(--s${i % 8})`;
+const colour = (i) => i < 0 ? "var(--faint)" : `var(--s${i % 8})`;  // below 0: in the background
 const stroke = (i) => ({ stroke: colour(i), "stroke-dasharray": DASH[Math.floor(i / 8 + i) % 8] || null });
 
 function ticksOf(low, high, count = 4) {
@@ -136,7 +136,7 @@ function oneLine(s, at, y) {
     h("title", `${s.name}, ${kimgText(p[0])}: ${number(p[1])}${range(p)}`));
   return h("g", s.faint ? null : h("path", { d: `M${band}Z`, fill: colour(s.index), opacity: 0.16 }),
     h("path", { d: `M${s.points.map(place(1)).join("L")}`, fill: "none", "stroke-width": s.faint ? 1 : 2,
-      opacity: s.faint ? 0.35 : 1, "stroke-linejoin": "round", ...stroke(s.index) }),
+      opacity: s.faint ? 0.45 : 1, "stroke-linejoin": "round", ...stroke(s.index) }),
     s.faint || s.points.length > 30 ? null : s.points.map(dot));
 }
 function endLabels(series, at, y, bottom) {  // beside the ends of the lines, pushed apart

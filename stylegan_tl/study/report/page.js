@@ -139,7 +139,7 @@ function header() {
 function footer() {
   const commits = unique(trials.map((t) => t.commit && t.commit.sha.slice(0, 7) + (t.commit.dirty ? " with changes" : "")));
   const said = (m) => Object.entries(m.protocol).filter(([, v]) => v !== null)
-    .map(([k, v]) => `${k.replaceAll("_", " ")} ${String(v).slice(0, 60)}`).join("; ");
+    .map(([k, v]) => `${k.replaceAll("_", " ")} ${String(v).slice(0, k.endsWith("digest") ? 12 : 60)}`).join("; ");
   document.getElementById("page").append(h("footer.note",
     Object.entries(data.metrics).map(([name, m]) => h("p", h("b", name), ` (${m.better === "min" ? "lower" : "higher"} is better): ${said(m)}`)),
     h("p", `Made ${data.created.slice(0, 16).replace("T", " ")} UTC by stylegan_tl ${data.version}; trials at commit ${commits.filter(Boolean).join(", ") || "unknown"}.`)));
@@ -168,8 +168,8 @@ function draw(only) {
 }
 theme();
 header();
-section("matrix", "Matrix", "How well each source does on each target, a table per strategy. The stronger the blue, the better.");
-section("curves", "Curves", "How fast each source becomes the target.");
+section("matrix", "Matrix", "How well each source did on each target. The stronger the blue, the better.");
+section("curves", "Curves", "How fast the target is reached.");
 if (steps.length) section("gallery", "Pictures", "The same latents in every picture, from the source on. One slider moves all of them.");
 if (strategies.length > 1) section("strategies", "Strategies", "Side by side, over all pairs.");
 if (data.predictors.length) section("predictors", "Predictors", "What was measured before training, against what training gave.");

@@ -84,7 +84,7 @@ def report(
         "differences": study.differences,
         "problems": study.problems,
         "predictors": predictors(map(Path, distances)),
-        "cells": [{k: str(c.get(k)) for k in _FACTORS} for c in cells],
+        "cells": [_asked(cell, study.trials[0]) for cell in cells],
         "steps": steps,
         "pictures": "" if embed else f"{beside.name}/",
     }
@@ -92,6 +92,11 @@ def report(
     if embed or not steps:
         shutil.rmtree(beside, ignore_errors=True)
     return out
+
+
+def _asked(cell: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, str]:
+    """The four factors of a cell; what it does not name is that of any trial."""
+    return {key: str(cell.get(key) or example[key]) for key in _FACTORS}
 
 
 def _write_pictures(study: Study, into: Path, samples: int, frames: int) -> list[float]:
@@ -170,4 +175,3 @@ def _escaped(text: str) -> str:
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.webp")) if folder.is_dir() else 0
-

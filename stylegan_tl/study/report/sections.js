@@ -33,7 +33,7 @@ function matrices() {
   const total = (r) => mean(r.cells.map((c) => c.m ? sign(direction()) * c.m.mean : 1e9));
   if (byFreeze) for (const g of grids) g.rows.sort((a, b) => total(a) - total(b));
   const text = fixed(all), scale = shade(all);
-  const least = Math.min(680, (byFreeze ? 200 : 120) + 90 * targets.length);
+  const least = Math.min(680, (byFreeze ? 150 : 110) + 90 * targets.length);
   refill(sections.matrix,
     h("div.controls", common(), sources.length > 1 && strategies.length > 1
       ? choose("Rows are", "rows", ["source", "freeze"], rowWord) : null, factors()),
@@ -47,10 +47,10 @@ function shade(all) {  // value -> how much of which colour
   const low = Math.min(...all), high = Math.max(...all);
   if (state.show !== "value") {
     const most = Math.max(...all.map(Math.abs)) || 1;
-    return (x) => ({ p: 88 * Math.abs(x) / most, to: x < 0 ? "var(--bad)" : "var(--good)" });
+    return (x) => ({ p: 100 * Math.abs(x) / most, to: x < 0 ? "var(--bad)" : "var(--good)" });
   }
   const part = partOf(low, high, low > 0 && high / low > 8);
-  return (x) => ({ p: 4 + 84 * (direction() === "max" ? part(x) : 1 - part(x)), to: "var(--good)" });
+  return (x) => ({ p: 3 + 97 * (direction() === "max" ? part(x) : 1 - part(x)), to: "var(--good)" });
 }
 function colourKey(all, text) {
   if (!all.length) return null;
@@ -97,8 +97,6 @@ function heat(c, text, scale, best) {
   const button = h("button.heat", { ...given, style: { "--p": p.toFixed(1), "--to": to },
     "aria-label": [`${label}: ${main}`, spread, lost, best ? "the best" : ""].filter(Boolean).join(", ") },
   h("b", main), h("small", spread), lost ? h("small", lost) : null);
-  button.classList.toggle("deep", p > 66);
-  button.classList.toggle("mid", p > 50 && p <= 66);
   button.classList.toggle("best", Boolean(best));
   return button;
 }
@@ -122,7 +120,7 @@ function curves() {
   const name = state.curve || state.metric, bySource = state.compare === "source";
   const groups = bySource ? [...sources, ...controls] : [...strategies, ...controls];
   const list = (g, t) => bySource || controls.includes(g) ? cellOf(g, t, state.freeze) : cellOf(state.source, t, g);
-  const linesTo = (t) => groups.map((g, index) => ({ name: g, index, points: curveOf(complete(list(g, t)), name) }))
+  const linesTo = (t) => groups.map((g) => ({ name: g, points: curveOf(complete(list(g, t)), name) }))
     .filter((l) => l.points.length);
   const charts = targets.map((t) => ({ t, lines: linesTo(t) })).filter((c) => c.lines.length);
   const present = groups.filter((g) => charts.some((c) => c.lines.some((l) => l.name === g)));
@@ -132,16 +130,15 @@ function curves() {
     const order = present.map((g) => [g, mean(ends(g)) * sign((data.metrics[name] || {}).better)]).sort((a, b) => a[1] - b[1]);
     state.hidden = new Set(present.length > 8 ? order.slice(6).map(([g]) => g) : []);
   }
-  const draw1 = (c, width) => lineChart(c.lines.map((l) => {
-    const faint = state.hidden.has(l.name);
-    return { ...l, faint, label: faint ? "" : short(l.name) };
-  }), width, 250, `${name} over kimg, target ${c.t}: `
+  const front = present.length > 8 ? present.filter((g) => !state.hidden.has(g)) : present;
+  const look = (g) => state.hidden.has(g) ? { faint: true, label: "" } : { faint: false, label: short(g) };
+  const draw1 = (c, width) => lineChart(c.lines.map((l) => ({ ...l, ...look(l.name), index: front.indexOf(l.name) })), width, 250, `${name} over kimg, target ${c.t}: `
     + c.lines.map((l) => `${l.name} ends at ${number(last(l.points)[1])}`).join("; "));
   refill(sections.curves,
     h("div.controls", strategies.length > 1 ? choose("Lines are", "compare", ["source", "freeze"], rowWord) : null,
       bySource ? choose("Strategy", "freeze", strategies) : choose("Source", "source", sources, short),
       choose("Curve", "curve", ["", ...logs], (x) => x || state.metric), factors()),
-    h("div.legend", { role: "group", "aria-label": "Lines" }, present.map((g) => lineButton(g, groups.indexOf(g)))),
+    h("div.legend", { role: "group", "aria-label": "Lines" }, present.map((g) => lineButton(g, front.indexOf(g)))),
     panels(charts.length, 330, (width) => charts.map((c) => (
       h("div.chart", h("h3", h("span", "to "), short(c.t)), draw1(c, width))))),
     h("p.note", `${name} over thousands of real images shown (log scale; 0 is the start). Line: mean over seeds. `
@@ -179,7 +176,8 @@ function pairWall(square) {
     [choose("Strategy", "freeze", strategies), choose("Seed", "seed", seeds), factors()]];
 }
 function strategyWall() {
-  const pairs = unique(transfers.map((t) => `${t.source}|${t.target}`));
+  const has = (s, t) => transfers.some((x) => x.source === s && x.target === t);
+  const pairs = sources.flatMap((s) => targets.filter((t) => has(s, t)).map((t) => `${s}|${t}`));
   if (!pairs.includes(state.pair)) state.pair = pairs[0];
   const [s, t] = (state.pair || "|").split("|");
   const found = [...strategies.map((f) => [f, pick(cellOf(s, t, f))]), ...controls.map((c) => [c, pick(cellOf(c, t, "none"))])];
@@ -213,20 +211,20 @@ function strategyTable() {
   const part = partOf(low, high, log), at = (x) => `${(2 + 96 * Math.min(1, Math.max(0, part(Math.max(x, low))))).toFixed(2)}%`;
   const heads = ["Strategy", "Pairs", "Mean rank", "Mean", "95 % interval", `${text(low)} to ${text(high)}${log ? ", log scale" : ""}`, "Frozen of G", "of D"];
   const row = (r) => h("tr", h("th", { scope: "row" }, r.f), h("td.num", String(r.m.n)), h("td.num", r.rank.toFixed(1)),
-    h("td.num", text(r.m.mean)), h("td.num", r.m.n > 1 ? `${text(r.m.low)} to ${text(r.m.high)}` : "\u2013"), h("td", dots(r, at, text)),
+    h("td.num", text(r.m.mean)), h("td.num", r.m.n > 2 ? `${text(r.m.low)} to ${text(r.m.high)}` : "\u2013"), h("td", dots(r, at, text)),
     ["G", "D"].map((net) => h("td.num", percent((shareOf(r.f) || { share: {} }).share[net]))));
   refill(sections.strategies, h("div.controls", common(), factors()), !rows.length
     ? h("p.note", "No complete trial has this value.")
     : h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i && i !== 5 ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", rows.map(row)))),
   h("p.note", `${what()}. A small dot is a pair (mean over seeds), the ring their mean, the bar Student\u2019s 95 % interval `
-    + "over pairs. Mean rank: 1 is the best strategy of a pair. Pairs that share a source or a target are not independent: "
+    + "over three pairs or more. Mean rank: 1 is the best strategy of a pair. Pairs that share a source or a target are not independent: "
     + "the interval is too narrow for other domains."));
 }
 function dots(r, at, text) {
   const bar = { left: at(r.m.low), width: `calc(${at(r.m.high)} - ${at(r.m.low)})` };
   return h("div.strip", { "aria-hidden": "true" }, state.show === "value" ? null : h("s", { style: { left: at(0) } }),
     r.own.map(([name, x]) => h("i", { style: { left: at(x) }, title: `${name}: ${text(x)}` })),
-    r.m.n > 1 ? h("b", { style: bar }) : null, h("u", { style: { left: at(r.m.mean) } }));
+    r.m.n > 2 ? h("b", { style: bar }) : null, h("u", { style: { left: at(r.m.mean) } }));
 }
 
 const OF = { model: "source model", images: "source images", target: "target images" };
