@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from chromium import Chromium, find
 from PIL import Image, features
 
 from stylegan_tl.pictures import save_grid
-from stylegan_tl.study.report import report
+from stylegan_tl.study.report import command, report
+from stylegan_tl.study.report.collect import predictors
 from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
 from stylegan_tl.study.trial import MetricsLog, Trial
 
@@ -261,7 +263,7 @@ def test_a_chain_is_a_source_of_its_own(tmp_path):
     record["source"]["lineage"]["source"] = cellar
     path.write_text(json.dumps(record))
     data = _data(report(tmp_path, tmp_path / "page.html"))
-    assert data["trials"][0]["source"] == "rooms/cellar > rooms/bedroom"
+    assert data["trials"][0]["source"] == "rooms/cellar->rooms/bedroom"
     assert data["sources"][data["trials"][0]["parent"]]["parent"] == "c" * 64
 
 
@@ -282,6 +284,41 @@ def test_scratch_with_augmentation_is_a_baseline_and_other_choices_are_variants(
     change(3, SOURCES[0], augment="ada")
     data = _data(report(tmp_path, tmp_path / "page.html"))
     assert [t["variant"] for t in data["trials"][2:]] == ["augment none", "augment ada"]
+
+
+def test_further_factors_of_a_study_tell_cells_apart(tmp_path):
+    for seed, count in ((0, 10), (1, 100)):
+        path = make_trial(tmp_path, SOURCES[0], TARGETS[0], "none", seed) / "trial.json"
+        record = json.loads(path.read_text())
+        record["config"]["num_images"] = count
+        path.write_text(json.dumps(record))
+    data = _data(report(tmp_path, tmp_path / "page.html", factors=["freeze.k", "num_images"]))
+    assert [t["variant"] for t in data["trials"]] == ["num_images 10", "num_images 100"]
+    assert data["differences"] == {}
+
+
+def test_the_verb_reads_a_study_and_its_options(study, tmp_path, capsys):
+    cell = SimpleNamespace(values={"source": "scratch", "target": TARGETS[0]}, source="scratch")
+    plan = SimpleNamespace(
+        name="rooms", question="Which?", metric=METRIC, factors=["source"], cells=lambda: [cell]
+    )
+    (tmp_path / "verdict.txt").write_text("The bedroom.")
+    options = {"out": str(tmp_path / "page.html"), "verdict": str(tmp_path / "verdict.txt")}
+    assert command(SimpleNamespace(study=plan, runs=study.parent), options) == 0
+    data = _data(tmp_path / "page.html")
+    assert (data["question"], data["verdict"]) == ("Which?", ["The bedroom."])
+    assert len(data["predictors"]) == 1
+    assert data["cells"][0]["source"] == "scratch"
+    assert "page.html" in capsys.readouterr().out
+
+
+def test_predictors_average_seeds_and_pass_over_a_torn_line(tmp_path):
+    record = {"source": "a", "target": "b", "metric": "fid1k", "kind": "fid", "value": 1.0}
+    lines = [record, {**record, "value": 3.0}, {**record, "target": "c"}]
+    path = tmp_path / "distances.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"source": "a", "ta')
+    (found,) = predictors([path])
+    assert found["values"] == {"a|b": 2.0, "a|c": 1.0}
 
 
 def test_the_package_carries_its_files_and_needs_no_torch():

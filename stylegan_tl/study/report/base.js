@@ -71,7 +71,7 @@ function spearman(x, y) {
 const ordered = (key, list) => unique([...data.cells.map((c) => c[key]), ...list.map((t) => t[key])]);
 const transfers = trials.filter((t) => !t.scratch), baselines = trials.filter((t) => t.scratch);
 const sources = ordered("source", transfers).filter((s) => transfers.some((t) => t.source === s) || !/^scratch/.test(s));
-const controls = unique(baselines.map((t) => t.source)).sort();
+const controls = unique(ordered("source", baselines).filter((s) => /^scratch/.test(s))).sort();
 const targets = unique([...sources, ...ordered("target", trials)]).filter((x) => trials.some((t) => t.target === x));
 const strategies = ordered("freeze", transfers), models = ordered("model", trials);
 const variants = unique(transfers.map((t) => t.variant));
@@ -81,10 +81,10 @@ const byCell = Map.groupBy(trials, (t) => t.cell);
 const fold = (names) => {
   const heads = unique(names.map((n) => n.split("/")[0]));
   const one = heads.length === 1 && names.every((n) => n.includes("/"));
-  return (name) => one ? name.split(" > ").map((n) => n.replace(heads[0] + "/", "")).join(" \u2192 ")
-    : name.replaceAll(" > ", " \u2192 ");
+  return (name) => one ? name.split("->").map((n) => n.replace(`${heads[0]}/`, "")).join(" \u2192 ")
+    : name.replaceAll("->", " \u2192 ");
 };
-const short = fold(unique([...sources.flatMap((s) => s.split(" > ")), ...targets]));
+const short = fold(unique([...sources.flatMap((s) => s.split("->")), ...targets]));
 const pairName = (t) => `${short(t.source)} \u2192 ${short(t.target)}`;
 
 const one = sources.length < 2;  // then strategies are what is compared

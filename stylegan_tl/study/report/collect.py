@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 from stylegan_tl.study.trial import MetricsLog, Trial
 
-__all__ = ["Study", "collect", "predictors"]
+__all__ = ["Study", "collect", "predictors", "scratch_name"]
 
 _OWN = ("source", "target", "freeze", "model", "experiment", "metric", "study")  # no variant
 _CLOCK = ("tick", "kimg", "nimg", "seconds", "eta_seconds", "evaluations", "change", "flags")
 _NOT_COMPARED = ("num_reals", "reference_hash")  # protocol of the target, not of the metric
+_NAMED_BY_PATH = ("folder", "zip", "packed", "nvidia", "checkpoint")
 _UNSAID = ("seed", "runs", "cache", "dry_run", "logger", "trainer", "hydra", "study")
 
 
@@ -33,11 +34,14 @@ class Study:
         self.names: Counter[str] = Counter()
 
 
-def collect(folders: Iterable[Path], base: Path, points: int = 64) -> Study:
+def collect(
+    folders: Iterable[Path], base: Path, factors: Sequence[str] = (), points: int = 64
+) -> Study:
     """Read every `trial.json` under `folders`; paths are written relative to `base`.
 
-    A record that cannot be read is a problem to be shown, not an error. `points` bounds the
-    values kept of each training curve.
+    A record that cannot be read is a problem to be shown, not an error. `factors` are keys of the
+    configuration that tell cells apart, besides the choices; `points` bounds the values kept of
+    each training curve.
     """
     study = Study()
     configs: list[dict[str, Any]] = []  # of each trial, what differs from the first one's
@@ -50,7 +54,7 @@ def collect(folders: Iterable[Path], base: Path, points: int = 64) -> Study:
             study.problems.append(f"{os.path.relpath(path, base)}: {error}")
             continue
         study.names[trial.study] += 1
-        choices.append(trial.choices)
+        choices.append({**{f: _value(trial.config, f) for f in factors}, **trial.choices})
         entry = _entry(trial, path.parent, base, study, points)
         study.trials.append(entry)
         layout = {k: trial.config.get(k) for k in ("resolution", "grid")}
@@ -66,14 +70,19 @@ def collect(folders: Iterable[Path], base: Path, points: int = 64) -> Study:
 def predictors(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Records of `python -m stylegan_tl.distance`, grouped: one predictor, a value per pair.
 
-    The same quantity of data sets of different size is one predictor. ValueError for a line that
-    is no record.
+    The same quantity of datasets of different size is one predictor; several seeds of a pair are
+    averaged. A torn last line is passed over. ValueError for any other that is no record.
     """
     found: dict[tuple, dict[str, Any]] = {}
     for path in paths:
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines, 1):
+            whole = number < len(lines)
+            if line.strip() and (whole or line.rstrip().endswith("}")):
                 _add_predictor(found, line, f"{path}: line {number}")
+    for predictor in found.values():
+        values = predictor["values"]
+        predictor["values"] = {pair: _short(sum(v) / len(v)) for pair, v in values.items()}
     return [p for p in found.values() if len(p["values"]) > 1]
 
 
@@ -126,8 +135,16 @@ def _entry(trial: Trial, folder: Path, base: Path, study: Study, points: int) ->
 
 
 def _option(trial: Trial, group: str) -> str:
-    named = (trial.config.get(group) or {}).get("name")
-    return str(trial.choices.get(group) or named or "unknown")
+    """The chosen option, or the name that a dataset given by its path has."""
+    named, chosen = (trial.config.get(group) or {}).get("name"), trial.choices.get(group)
+    return str((None if chosen in _NAMED_BY_PATH else chosen) or named or chosen or "unknown")
+
+
+def _value(config: Mapping[str, Any], factor: str) -> Any:
+    value: Any = config
+    for part in factor.split("@")[-1].replace("/", ".").split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _is_scratch(trial: Trial) -> bool:
@@ -138,12 +155,12 @@ def _is_scratch(trial: Trial) -> bool:
 
 
 def _chain(source: Mapping[str, Any] | None) -> str:
-    """`a > b` for a source model that was itself transferred from a to b."""
+    """`a->b` for a source model that was itself transferred from a to b."""
     names = []
     while source:
         names.append(str(source.get("name")))
         source = (source.get("lineage") or {}).get("source")
-    return " > ".join(reversed(names)) if len(names) > 1 else ""
+    return "->".join(reversed(names)) if len(names) > 1 else ""
 
 
 def _know_metric(study: Study, name: str, metric: Mapping[str, Any]) -> None:
@@ -212,16 +229,23 @@ def _name_variants(study: Study, choices: Sequence[Mapping[str, Any]]) -> None:
             if not trial["scratch"]
         }
         varying += [key] if len(values) > 1 else []
-    usual = Counter(t["augment"] for t in study.trials if not t["scratch"]).most_common(1)
     for choice, trial in zip(choices, study.trials, strict=True):
         trial["variant"] = ", ".join(f"{key} {choice.get(key)}" for key in varying)
-        if trial["scratch"] and usual and trial["augment"] != usual[0][0]:
-            trial["source"] = f"scratch + {trial['augment']}"
+        if trial["scratch"]:
+            trial["source"] = scratch_name("scratch", trial["augment"], study.trials)
+        if trial["source"] != "scratch" and trial["scratch"]:
             trial["variant"] = ""
     for trial in study.trials:
         trial["cell"] = "|".join(
             (trial["source"], trial["target"], trial["freeze"], trial["model"], trial["variant"])
         )
+
+
+def scratch_name(source: str, augment: str | None, trials: Sequence[Mapping[str, Any]]) -> str:
+    """Scratch with another augmentation than the transfers have is a baseline of its own."""
+    usual = Counter(t["augment"] for t in trials if not t["scratch"]).most_common(1)
+    plain = source != "scratch" or not usual or str(augment or "none") == usual[0][0]
+    return source if plain else f"{source} + {augment or 'none'}"
 
 
 def _small(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +295,7 @@ def _add_predictor(found: dict[tuple, dict[str, Any]], line: str, where: str) ->
     left = "model" if record.get("of") == "model" else "images"
     if left == "images" and record.get("name") == record["target"] != record["source"]:
         left = "target"
-    key = (kind, left, record.get("split"), record.get("extractor"))
+    key = (kind, left, record.get("split"), record.get("extractor"), record.get("resolution"))
     entry = found.setdefault(
         key,
         {
@@ -283,7 +307,7 @@ def _add_predictor(found: dict[tuple, dict[str, Any]], line: str, where: str) ->
             "values": {},
         },
     )
-    entry["values"][pair] = _short(value)
+    entry["values"].setdefault(pair, []).append(float(value))
 
 
 def _command(command: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl import __version__
-from stylegan_tl.study.report.collect import Study, collect, predictors
+from stylegan_tl.study.report.collect import Study, collect, predictors, scratch_name
 from stylegan_tl.study.report.frames import (
     choose_steps,
     grids_of,
@@ -43,6 +43,7 @@ def report(
     verdict: str | None = None,
     metric: str | None = None,
     distances: Iterable[str | Path] = (),
+    factors: Iterable[str] = (),
     cells: Iterable[Mapping[str, Any]] = (),
     images: str = "auto",
     samples: int = 8,
@@ -50,10 +51,12 @@ def report(
 ) -> Path:
     """Write the page of the trials under `folders` to `out`; return its path.
 
-    `metric` is shown first; `distances` are files of `python -m stylegan_tl.distance`; `cells`
-    (mappings with source, target, freeze, model) are shown as missing where no trial is. Of each
-    run `samples` latents at most `frames` kimg are shown. `images`: "embed", "folder" (beside the
-    page, `<name>_files`), "none", or "auto": a folder above 100 trials or 20 MB.
+    `verdict` is plain text, a blank line between paragraphs; `metric` is shown first; `distances`
+    are files of `python -m stylegan_tl.distance`; `factors` are keys of the configuration that tell
+    cells apart beside the chosen options; `cells` (mappings with source, target, freeze, model and
+    augment) are shown as missing where no trial is. Of each run `samples` latents are shown at
+    no more than `frames` kimg. `images`: "embed", "folder" (beside the page, `<name>_files`),
+    "none", or "auto": a folder above 100 trials or 20 MB.
     ValueError without a single readable trial. Pictures pass through memory one at a time.
     """
     if images not in _IMAGES:
@@ -61,7 +64,8 @@ def report(
     out = Path(out).resolve()
     roots = [Path(f) for f in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
     count = sum(1 for root in roots for _ in root.rglob("trial.json"))
-    study = collect(roots, out.parent, points=max(12, min(64, 6400 // max(count, 1))))
+    points = max(12, min(64, 6400 // max(count, 1)))
+    study = collect(roots, out.parent, tuple(factors), points)
     if not study.trials:
         found = "; ".join(study.problems) or "there is no trial.json"
         raise ValueError(f"no trial to report under {', '.join(map(str, roots))}: {found}")
@@ -84,7 +88,7 @@ def report(
         "differences": study.differences,
         "problems": study.problems,
         "predictors": predictors(map(Path, distances)),
-        "cells": [_asked(cell, study.trials[0]) for cell in cells],
+        "cells": [_asked(cell, study) for cell in cells],
         "steps": steps,
         "pictures": "" if embed else f"{beside.name}/",
     }
@@ -94,9 +98,10 @@ def report(
     return out
 
 
-def _asked(cell: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, str]:
+def _asked(cell: Mapping[str, Any], study: Study) -> dict[str, str]:
     """The four factors of a cell; what it does not name is that of any trial."""
-    return {key: str(cell.get(key) or example[key]) for key in _FACTORS}
+    asked = {key: str(cell.get(key) or study.trials[0][key]) for key in _FACTORS}
+    return {**asked, "source": scratch_name(asked["source"], cell.get("augment"), study.trials)}
 
 
 def _write_pictures(study: Study, into: Path, samples: int, frames: int) -> list[float]:
