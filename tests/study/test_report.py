@@ -481,3 +481,34 @@ def test_it_fits_a_phone_and_follows_the_colours_of_the_system(browser, page, wi
     browser.run("document.getElementById('theme').click()")  # auto -> light
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 248)"
     assert browser.errors == []
+
+
+_CONTRAST = """(() => {
+  const canvas = document.createElement('canvas').getContext('2d');
+  const light = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const own = (n) => getComputedStyle(n);
+  const paper = light(own(document.body).backgroundColor);
+  const cells = [...document.querySelectorAll('.heat:not(.broken)')];
+  const texts = [...document.querySelectorAll('p, th, label, .gap, .ticks span, .tab')];
+  return Math.min(
+    ...cells.map((n) => ratio(light(own(n).backgroundColor), light(own(n).color))),
+    ...texts.filter((n) => n.ariaSelected !== 'true').map((n) => ratio(paper, light(own(n).color))),
+  );
+})()"""
+
+
+@pytest.mark.parametrize("show", [0, 1, 2])
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_as_wcag_asks(browser, page, dark, show):
+    browser.open(page, dark=dark)
+    browser.run("document.documentElement.dataset.theme = 'auto'")
+    browser.run(f"(() => {{ state.show = Object.keys(SHOW)[{show}]; draw(); }})()")
+    browser.settle()
+    assert browser.run(_CONTRAST) >= 4.5

@@ -22,7 +22,7 @@ const rowWord = (x) => x === "source" ? "sources" : "strategies";
 
 function matrices() {
   const all = [], byFreeze = state.rows === "freeze";
-  const pairOf = (row, panel) => byFreeze && !controls.includes(row) ? [panel, row] : [row, byFreeze ? "none" : panel];
+  const pairOf = (row, panel) => controls.includes(row) ? [row, "none"] : byFreeze ? [panel, row] : [row, panel];
   const line = (panel) => (row) => ({ row, cells: targets.map((t) => {
     const [s, f] = pairOf(row, panel), list = cellOf(s, t, f), m = measure(list);
     if (m) all.push(m.mean);
@@ -62,7 +62,8 @@ function colourKey(all, text) {
 function matrix(g, text, scale) {
   const better = sign(direction()), byFreeze = state.rows === "freeze";
   const best = targets.map((_, j) => Math.min(...g.rows.map((r) => r.cells[j].m ? better * r.cells[j].m.mean : Infinity)));
-  const isBest = (c, j) => g.rows.length > 1 && c.m && better * c.m.mean === best[j];
+  const rivals = targets.map((_, j) => g.rows.filter((r) => r.cells[j].m).length);
+  const isBest = (c, j) => rivals[j] > 1 && c.m && better * c.m.mean === best[j];
   const line = (own) => (r) => h("tr", h("th", { scope: "row", title: r.row }, short(r.row)),
     r.cells.map((c, j) => h("td", heat(c, text, scale, own && isBest(c, j)))));
   const table = h("table.matrix", { onkeydown: arrows, "data-panel": g.panel },
