@@ -226,6 +226,11 @@ def test_pictures_lie_beside_when_asked_and_old_ones_go(study, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in beside.iterdir()} == made
     report(study, out, images="none")
     assert not beside.exists()
+    beside.mkdir()
+    (beside / "somebody's.webp").write_bytes(b"kept")
+    report(study, out, images="embed")
+    assert [path.name for path in beside.iterdir()] == ["somebody's.webp"]
+    report(study, out, images="none")
     assert _data(out)["steps"] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from stylegan_tl.study.trial import MetricsLog, Trial
 
-__all__ = ["Study", "collect", "predictors", "scratch_name"]
+__all__ = ["Study", "collect", "predictors", "scratch_name", "usual_augment"]
 
 _OWN = ("source", "target", "freeze", "model", "experiment", "metric", "study")  # no variant
 _CLOCK = ("tick", "kimg", "nimg", "seconds", "eta_seconds", "evaluations", "change", "flags")
@@ -151,7 +152,8 @@ def _is_scratch(trial: Trial) -> bool:
     if (trial.config.get("source") or {}).get("kind") == "scratch":
         return True
     init = trial.freeze.get("init") or {}
-    return bool(init) and "source" not in init.values() or trial.choices.get("source") == "scratch"
+    named = "scratch" in (trial.choices.get("source"), trial.choices.get("freeze"))
+    return named or (bool(init) and "source" not in init.values())
 
 
 def _chain(source: Mapping[str, Any] | None) -> str:
@@ -222,7 +224,8 @@ def _name_variants(study: Study, choices: Sequence[Mapping[str, Any]]) -> None:
     Augmentation of scratch alone is no variant: it is the second baseline.
     """
     varying = []
-    for key in sorted({key for choice in choices for key in choice} - set(_OWN)):
+    usual = usual_augment(study)
+    for key in sorted({key for choice in choices for key in choice if not _in_a_name(key)}):
         values = {
             str(choice.get(key))
             for choice, trial in zip(choices, study.trials, strict=True)
@@ -232,7 +235,7 @@ def _name_variants(study: Study, choices: Sequence[Mapping[str, Any]]) -> None:
     for choice, trial in zip(choices, study.trials, strict=True):
         trial["variant"] = ", ".join(f"{key} {choice.get(key)}" for key in varying)
         if trial["scratch"]:
-            trial["source"] = scratch_name("scratch", trial["augment"], study.trials)
+            trial["source"] = scratch_name("scratch", trial["augment"], usual)
         if trial["source"] != "scratch" and trial["scratch"]:
             trial["variant"] = ""
     for trial in study.trials:
@@ -241,10 +244,20 @@ def _name_variants(study: Study, choices: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def scratch_name(source: str, augment: str | None, trials: Sequence[Mapping[str, Any]]) -> str:
+def _in_a_name(key: str) -> bool:
+    """Whether the names of source, target, strategy and model tell it already."""
+    return key in _OWN or key.startswith("freeze/") or key.endswith((".path", ".checkpoint"))
+
+
+def usual_augment(study: Study) -> str | None:
+    """The augmentation that most transfers have."""
+    counts = Counter(t["augment"] for t in study.trials if not t["scratch"])
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def scratch_name(source: str, augment: str | None, usual: str | None) -> str:
     """Scratch with another augmentation than the transfers have is a baseline of its own."""
-    usual = Counter(t["augment"] for t in trials if not t["scratch"]).most_common(1)
-    plain = source != "scratch" or not usual or str(augment or "none") == usual[0][0]
+    plain = source != "scratch" or usual is None or str(augment or "none") == usual
     return source if plain else f"{source} + {augment or 'none'}"
 
 
@@ -289,7 +302,7 @@ def _add_predictor(found: dict[tuple, dict[str, Any]], line: str, where: str) ->
         metric, value = record["metric"], record["value"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{where} is no record of a distance ({error!r})") from error
-    if value is None:
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return
     kind = record.get("kind") or metric
     left = "model" if record.get("of") == "model" else "images"

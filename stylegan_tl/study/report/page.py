@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl import __version__
-from stylegan_tl.study.report.collect import Study, collect, predictors, scratch_name
+from stylegan_tl.study.report.collect import (
+    Study,
+    collect,
+    predictors,
+    scratch_name,
+    usual_augment,
+)
 from stylegan_tl.study.report.frames import (
     choose_steps,
     grids_of,
@@ -30,6 +36,7 @@ MOST_TRIALS = 100
 MOST_BYTES = 20 * 2**20
 """Of pictures in the page."""
 _IMAGES = ("auto", "embed", "folder", "none")
+_OURS = re.compile(r"[0-9a-f]{16}\.webp")
 _FACTORS = ("source", "target", "freeze", "model")
 _PARTS = ("report.css", "base.js", "charts.js", "sections.js", "page.js")
 
@@ -69,6 +76,7 @@ def report(
     if not study.trials:
         found = "; ".join(study.problems) or "there is no trial.json"
         raise ValueError(f"no trial to report under {', '.join(map(str, roots))}: {found}")
+    known, usual = predictors(map(Path, distances)), usual_augment(study)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f"{out.stem}_files")
     steps = [] if images == "none" else _write_pictures(study, beside, samples, frames)
@@ -87,21 +95,23 @@ def report(
         "sources": study.sources,
         "differences": study.differences,
         "problems": study.problems,
-        "predictors": predictors(map(Path, distances)),
-        "cells": [_asked(cell, study) for cell in cells],
+        "predictors": known,
+        "cells": [_asked(cell, study.trials[0], usual) for cell in cells],
         "steps": steps,
         "pictures": "" if embed else f"{beside.name}/",
     }
     _write(out, data, beside if embed and steps else None)
     if embed or not steps:
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove_pictures(beside, keep=set())
     return out
 
 
-def _asked(cell: Mapping[str, Any], study: Study) -> dict[str, str]:
+def _asked(
+    cell: Mapping[str, Any], example: Mapping[str, Any], usual: str | None
+) -> dict[str, str]:
     """The four factors of a cell; what it does not name is that of any trial."""
-    asked = {key: str(cell.get(key) or study.trials[0][key]) for key in _FACTORS}
-    return {**asked, "source": scratch_name(asked["source"], cell.get("augment"), study.trials)}
+    asked = {key: str(cell.get(key) or example[key]) for key in _FACTORS}
+    return {**asked, "source": scratch_name(asked["source"], cell.get("augment"), usual)}
 
 
 def _write_pictures(study: Study, into: Path, samples: int, frames: int) -> list[float]:
@@ -124,10 +134,21 @@ def _write_pictures(study: Study, into: Path, samples: int, frames: int) -> list
         if nearest and (name := write_picture(into, nearest)):
             used.add(name)
             trial["nearest"] = name
-    for path in into.glob("*.webp"):
-        if path.name not in used:
-            path.unlink()
+    _remove_pictures(into, keep=used)
     return steps
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Ours alone: what else somebody put there stays."""
+    return sorted(path for path in folder.glob("*.webp") if _OURS.fullmatch(path.name))
+
+
+def _remove_pictures(folder: Path, keep: set[str]) -> None:
+    for path in _pictures(folder):
+        if path.name not in keep:
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _write(out: Path, data: Mapping[str, Any], embedded: Path | None) -> None:
@@ -144,7 +165,7 @@ def _write(out: Path, data: Mapping[str, Any], embedded: Path | None) -> None:
                 elif piece == "title":
                     file.write(_escaped(str(data["title"])))
                 elif piece == "pictures":
-                    for path in sorted(embedded.glob("*.webp")) if embedded else ():
+                    for path in _pictures(embedded) if embedded else ():
                         file.write(_picture(path))
                 else:
                     file.write(parts.get(piece, piece))
@@ -179,4 +200,4 @@ def _escaped(text: str) -> str:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.webp")) if folder.is_dir() else 0
+    return sum(path.stat().st_size for path in _pictures(folder))
