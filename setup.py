@@ -20,7 +20,7 @@ setup(
     ],
     package_dir={"stylegan_tl.conf": "conf"},
     package_data={
-        "stylegan_tl": ["**/*.safetensors", "**/*.json"],
+        "stylegan_tl": ["**/*.safetensors", "**/*.json", "**/*.html", "**/*.css", "**/*.js"],
         "stylegan_tl.conf": ["*.yaml", "**/*.yaml"],
         "cuda_ops": ["csrc/*"],
     },

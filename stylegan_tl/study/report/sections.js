@@ -1,0 +1,249 @@
+// ---- sections ----------------------------------------------------------------------------------
+
+const sections = {};
+function section(id, title, lead) {
+  const body = h("div");
+  sections[id] = body;
+  document.getElementById("nav").append(h("a", { href: `#${id}` }, title));
+  document.getElementById("page").append(
+    h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, title), h("p.lead", lead), body));
+}
+function refill(body, ...children) {  // draw again, and keep the focus where it was
+  const at = body.contains(document.activeElement) ? document.activeElement : null;
+  const name = at && ["data-key", "data-cell", "data-focus"].find((a) => at.hasAttribute(a));
+  body.replaceChildren(...children.flat(3).filter(Boolean));
+  const again = name && [...body.querySelectorAll(`[${name}]`)].find((n) => n.getAttribute(name) === at.getAttribute(name));
+  if (again) again.focus({ preventScroll: true });
+}
+const last = (list) => list[list.length - 1];
+const rowWord = (x) => x === "source" ? "sources" : "strategies";
+
+// ---- the matrix --------------------------------------------------------------------------------
+
+function matrices() {
+  const all = [], byFreeze = state.rows === "freeze";
+  const pairOf = (row, panel) => controls.includes(row) ? [row, "none"] : byFreeze ? [panel, row] : [row, panel];
+  const line = (panel) => (row) => ({ row, cells: targets.map((t) => {
+    const [s, f] = pairOf(row, panel), list = cellOf(s, t, f), m = measure(list);
+    if (m) all.push(m.mean);
+    return { s, t, f, list, m };
+  }) });
+  const grids = (byFreeze ? sources : strategies).map((panel) => (
+    { panel, rows: (byFreeze ? strategies : sources).map(line(panel)), controls: controls.map(line(panel)) }));
+  const total = (r) => mean(r.cells.map((c) => c.m ? sign(direction()) * c.m.mean : 1e9));
+  if (byFreeze) for (const g of grids) g.rows.sort((a, b) => total(a) - total(b));
+  const text = fixed(all), scale = shade(all);
+  const least = Math.min(680, (byFreeze ? 150 : 110) + 90 * targets.length);
+  refill(sections.matrix,
+    h("div.controls", common(), sources.length > 1 && strategies.length > 1
+      ? choose("Rows are", "rows", ["source", "freeze"], rowWord) : null, factors()),
+    h("div.panels", { style: { "--least": `${least}px` } }, grids.map((g) => matrix(g, text, scale))),
+    colourKey(all, text),
+    h("p.note", `${what()}: the mean over the complete seeds, \u00b1 their standard deviation, and how many. `
+      + `Ringed: the best ${byFreeze ? "strategy" : "source"} for a target. Enter or a click opens the trials `
+      + "of a cell; arrow keys move between cells."));
+}
+function shade(all) {  // value -> how much of which colour
+  const low = Math.min(...all), high = Math.max(...all);
+  if (state.show !== "value") {
+    const most = Math.max(...all.map(Math.abs)) || 1;
+    return (x) => ({ p: 100 * Math.abs(x) / most, to: x < 0 ? "var(--bad)" : "var(--good)" });
+  }
+  const part = partOf(low, high, low > 0 && high / low > 8);
+  return (x) => ({ p: 3 + 97 * (direction() === "max" ? part(x) : 1 - part(x)), to: "var(--good)" });
+}
+function colourKey(all, text) {
+  if (!all.length) return null;
+  const low = Math.min(...all), high = Math.max(...all), most = Math.max(...all.map(Math.abs));
+  const [worst, best] = direction() === "max" ? [low, high] : [high, low];
+  if (state.show === "value") return h("div.key", `${text(worst)} worst`, h("i"), `${text(best)} best`);
+  return h("div.key", `${text(-most)} worse than ${state.control}`, h("i.two"), `+${text(most)} better`);
+}
+function matrix(g, text, scale) {
+  const better = sign(direction()), byFreeze = state.rows === "freeze";
+  const best = targets.map((_, j) => Math.min(...g.rows.map((r) => r.cells[j].m ? better * r.cells[j].m.mean : Infinity)));
+  const rivals = targets.map((_, j) => g.rows.filter((r) => r.cells[j].m).length);
+  const isBest = (c, j) => rivals[j] > 1 && c.m && better * c.m.mean === best[j];
+  const line = (own) => (r) => h("tr", h("th", { scope: "row", title: r.row }, short(r.row)),
+    r.cells.map((c, j) => h("td", heat(c, text, scale, own && isBest(c, j)))));
+  const table = h("table.matrix", { onkeydown: arrows, "data-panel": g.panel },
+    h("caption", byFreeze ? `from ${short(g.panel)}` : g.panel, h("span", byFreeze ? "" : frozen(g.panel))),
+    h("thead", h("tr", h("td"), targets.map((t) => h("th", { scope: "col", title: t }, short(t))))),
+    h("tbody", g.rows.map(line(true))), controls.length ? h("tbody", g.controls.map(line(false))) : null);
+  table.querySelectorAll(".heat").forEach((b, i) => { b.tabIndex = i ? -1 : 0; });
+  return h("div.scroll", table);
+}
+function frozen(f) {
+  const t = shareOf(f);
+  return t ? `frozen: ${percent(t.share.G)} of G, ${percent(t.share.D)} of D` : "";
+}
+function heat(c, text, scale, best) {
+  if (!c.list.length) {
+    const asked = data.cells.some((x) => cellKey(x.source, x.target, x.freeze, x.model, "")
+      === cellKey(c.s, c.t, c.f, state.model, ""));
+    const empty = !asked && (c.s === c.t || controls.includes(c.s));
+    return h(empty ? "div.gap.none" : "div.gap", empty ? "" : "missing");
+  }
+  const { cell } = c.list[0], label = `${c.s} to ${c.t}, ${c.f}`;
+  const given = { type: "button", "data-cell": cell, onclick: () => openCell(cell) };
+  if (!c.m) {
+    const open = unique(c.list.filter((t) => t.state !== "complete").map((t) => t.state));
+    const why = open.join(", ") || (state.show === "value" ? "no value" : "no baseline");
+    return h("button.heat.broken", { ...given, "aria-label": `${label}: ${why}` }, why);
+  }
+  const { p, to } = scale(c.m.mean), failed = c.list.filter((t) => t.state === "failed").length;
+  const main = (state.show !== "value" && c.m.mean > 0 ? "+" : "") + text(c.m.mean);
+  const spread = `${c.m.sd === null ? "" : `\u00b1 ${text(c.m.sd)} \u00b7 `}n ${c.m.n}`;
+  const lost = failed ? `${failed} failed` : "";
+  const button = h("button.heat", { ...given, style: { "--p": p.toFixed(1), "--to": to },
+    "aria-label": [`${label}: ${main}`, spread, lost, best ? "the best" : ""].filter(Boolean).join(", ") },
+  h("b", main), h("small", spread), lost ? h("small", lost) : null);
+  button.classList.toggle("best", Boolean(best));
+  return button;
+}
+function arrows(event) {
+  const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+  const at = event.target.closest("td");
+  if (!move || !at) return;
+  event.preventDefault();
+  const rows = [...event.currentTarget.querySelectorAll("tbody tr")];
+  let r = rows.indexOf(at.parentNode), c = [...at.parentNode.children].indexOf(at), next = null;
+  while (!next && rows[r += move[0]] && rows[r].children[c += move[1]]) next = rows[r].children[c].querySelector(".heat");
+  if (!next) return;
+  event.currentTarget.querySelectorAll(".heat").forEach((b) => { b.tabIndex = b === next ? 0 : -1; });
+  next.focus();
+}
+
+// ---- curves ------------------------------------------------------------------------------------
+
+function curves() {
+  const logs = unique(trials.flatMap((t) => Object.keys(t.logs))).sort();
+  const name = state.curve || state.metric, bySource = state.compare === "source";
+  const groups = bySource ? [...sources, ...controls] : [...strategies, ...controls];
+  const list = (g, t) => bySource || controls.includes(g) ? cellOf(g, t, state.freeze) : cellOf(state.source, t, g);
+  const linesTo = (t) => groups.map((g) => ({ name: g, points: curveOf(complete(list(g, t)), name) }))
+    .filter((l) => l.points.length);
+  const charts = targets.map((t) => ({ t, lines: linesTo(t) })).filter((c) => c.lines.length);
+  const present = groups.filter((g) => charts.some((c) => c.lines.some((l) => l.name === g)));
+  if (state.hiddenFor !== state.compare) {  // of many lines the best few stand out
+    state.hiddenFor = state.compare;
+    const ends = (g) => charts.flatMap((c) => c.lines.filter((l) => l.name === g).map((l) => last(l.points)[1]));
+    const order = present.map((g) => [g, mean(ends(g)) * sign((data.metrics[name] || {}).better)]).sort((a, b) => a[1] - b[1]);
+    state.hidden = new Set(present.length > 8 ? order.slice(6).map(([g]) => g) : []);
+  }
+  const front = present.length > 8 ? present.filter((g) => !state.hidden.has(g)) : present;
+  const look = (g) => state.hidden.has(g) ? { faint: true, label: "" } : { faint: false, label: short(g) };
+  const draw1 = (c, width) => lineChart(c.lines.map((l) => ({ ...l, ...look(l.name), index: front.indexOf(l.name) })), width, 250, `${name} over kimg, target ${c.t}: `
+    + c.lines.map((l) => `${l.name} ends at ${number(last(l.points)[1])}`).join("; "));
+  refill(sections.curves,
+    h("div.controls", strategies.length > 1 ? choose("Lines are", "compare", ["source", "freeze"], rowWord) : null,
+      bySource ? choose("Strategy", "freeze", strategies) : choose("Source", "source", sources, short),
+      choose("Curve", "curve", ["", ...logs], (x) => x || state.metric), factors()),
+    h("div.legend", { role: "group", "aria-label": "Lines" }, present.map((g) => lineButton(g, front.indexOf(g)))),
+    panels(charts.length, 330, (width) => charts.map((c) => (
+      h("div.chart", h("h3", h("span", "to "), short(c.t)), draw1(c, width))))),
+    h("p.note", `${name} over thousands of real images shown (log scale; 0 is the start). Line: mean over seeds. `
+      + "Band: from the lowest to the highest seed. Complete trials where there are any."));
+}
+function lineButton(g, index) {
+  const flip = () => { if (!state.hidden.delete(g)) state.hidden.add(g); draw("curves"); };
+  const given = { type: "button", "data-focus": `line ${g}`, "aria-pressed": String(!state.hidden.has(g)), onclick: flip };
+  const line = h("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2.5, ...stroke(index) });
+  return h("button", given, h("svg", { width: 26, height: 8, "aria-hidden": "true" }, line), short(g));
+}
+
+// ---- pictures ----------------------------------------------------------------------------------
+
+const TABS = { pairs: "All pairs", freeze: "Strategies side by side", all: `All ${trials.length} trials` };
+function gallery() {
+  const square = state.tab === "pairs" && targets.length > 1 && targets.length <= 6;
+  const [wall, chosen] = { pairs: pairWall, freeze: strategyWall, all: trialWall }[state.tab](square);
+  const tabs = h("div.tabs", { role: "tablist", "aria-label": "Which pictures" }, Object.keys(TABS).map(tab));
+  const bar = sections.gallery.querySelector(".slider") || slider();
+  refill(sections.gallery, tabs, h("div.controls", chosen), bar,
+    h(square ? "div.wall.square" : "div.wall", { id: "wall", role: "tabpanel", "aria-labelledby": `tab-${state.tab}`,
+      style: { "--columns": targets.length } }, wall));
+  setStep(state.step);
+}
+const pick = (list) => list.find((t) => t.seed === state.seed && t.strip) || list.find((t) => t.strip) || list[0];
+function pairWall(square) {
+  const rows = [...sources, ...controls].filter((s) => targets.some((t) => cellOf(s, t, state.freeze).length));
+  const place = (s, t) => {
+    const trial = pick(cellOf(s, t, state.freeze));
+    if (trial) return card(trial, pairName(trial));
+    return !square ? null : s === t ? h("div.same") : h("div.card.empty", `${short(s)} \u2192 ${short(t)}: missing`);
+  };
+  return [rows.map((s) => targets.map((t) => place(s, t))),
+    [choose("Strategy", "freeze", strategies), choose("Seed", "seed", seeds), factors()]];
+}
+function strategyWall() {
+  const has = (s, t) => transfers.some((x) => x.source === s && x.target === t);
+  const pairs = sources.flatMap((s) => targets.filter((t) => has(s, t)).map((t) => `${s}|${t}`));
+  if (!pairs.includes(state.pair)) state.pair = pairs[0];
+  const [s, t] = (state.pair || "|").split("|");
+  const found = [...strategies.map((f) => [f, pick(cellOf(s, t, f))]), ...controls.map((c) => [c, pick(cellOf(c, t, "none"))])];
+  return [found.map(([name, trial]) => trial && card(trial, name)),
+    [choose("Pair", "pair", pairs, (p) => p.split("|").map(short).join(" \u2192 ")), choose("Seed", "seed", seeds), factors()]];
+}
+const trialWall = () => [trials.map((t) => card(t, `${pairName(t)}, ${t.freeze}, seed ${t.seed}`)), []];
+function tab(id, at, names) {
+  const open = (to) => { state.tab = to; draw("gallery"); document.getElementById(`tab-${to}`).focus(); };
+  const onkeydown = (e) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+    if (by) { e.preventDefault(); open(names[(at + by + names.length) % names.length]); }
+  };
+  return h("button.tab", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "wall", onkeydown,
+    "aria-selected": String(id === state.tab), tabindex: id === state.tab ? 0 : -1, onclick: () => open(id) }, TABS[id]);
+}
+
+// ---- strategies and predictors -----------------------------------------------------------------
+
+function strategyTable() {
+  const cells = sources.flatMap((s) => targets.map((t) => (
+    { name: `${short(s)} \u2192 ${short(t)}`, by: strategies.map((f) => measure(cellOf(s, t, f))) })));
+  const better = sign(direction());
+  const rankIn = (c, i) => 1 + c.by.filter((m) => m && better * m.mean < better * c.by[i].mean).length;
+  const rows = strategies.map((f, i) => {
+    const own = cells.filter((c) => c.by[i]), values = own.map((c) => c.by[i].mean);
+    return { f, own: own.map((c) => [c.name, c.by[i].mean]), rank: own.length && mean(own.map((c) => rankIn(c, i))), m: interval(values) };
+  }).filter((r) => r.m).sort((a, b) => better * (a.m.mean - b.m.mean));
+  const all = rows.flatMap((r) => r.m.values).concat(state.show === "value" ? [] : [0]);
+  const low = Math.min(...all), high = Math.max(...all), log = low > 0 && high / low > 8, text = fixed(all);
+  const part = partOf(low, high, log), at = (x) => `${(2 + 96 * Math.min(1, Math.max(0, part(Math.max(x, low))))).toFixed(2)}%`;
+  const heads = ["Strategy", "Pairs", "Mean rank", "Mean", "95 % interval", `${text(low)} to ${text(high)}${log ? ", log scale" : ""}`, "Frozen of G", "of D"];
+  const row = (r) => h("tr", h("th", { scope: "row" }, r.f), h("td.num", String(r.m.n)), h("td.num", r.rank.toFixed(1)),
+    h("td.num", text(r.m.mean)), h("td.num", r.m.n > 2 ? `${text(r.m.low)} to ${text(r.m.high)}` : "\u2013"), h("td", dots(r, at, text)),
+    ["G", "D"].map((net) => h("td.num", percent((shareOf(r.f) || { share: {} }).share[net]))));
+  refill(sections.strategies, h("div.controls", common(), factors()), !rows.length
+    ? h("p.note", "No complete trial has this value.")
+    : h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i && i !== 5 ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", rows.map(row)))),
+  h("p.note", `${what()}. A small dot is a pair (mean over seeds), the ring their mean, the bar Student\u2019s 95 % interval `
+    + "over three pairs or more. Mean rank: 1 is the best strategy of a pair. Pairs that share a source or a target are not independent: "
+    + "the interval is too narrow for other domains."));
+}
+function dots(r, at, text) {
+  const bar = { left: at(r.m.low), width: `calc(${at(r.m.high)} - ${at(r.m.low)})` };
+  return h("div.strip", { "aria-hidden": "true" }, state.show === "value" ? null : h("s", { style: { left: at(0) } }),
+    r.own.map(([name, x]) => h("i", { style: { left: at(x) }, title: `${name}: ${text(x)}` })),
+    r.m.n > 2 ? h("b", { style: bar }) : null, h("u", { style: { left: at(r.m.mean) } }));
+}
+
+const OF = { model: "source model", images: "source images", target: "target images" };
+function predictorCharts() {
+  const cells = sources.flatMap((s) => targets.map((t) => ({ s, t, m: measure(cellOf(s, t, state.freeze)) }))).filter((c) => c.m);
+  const score = (list, p) => spearman(list.map((q) => sign(p.better) * q.x), list.map((q) => sign(direction()) * q.y));
+  const charts = data.predictors.map((p) => {
+    const points = cells.map(({ s, t, m }) => ({ s, t, x: p.values[`${s}|${t}`], y: m.mean })).filter((q) => known(q.x));
+    const within = targets.map((t) => score(points.filter((q) => q.t === t), p)).filter(known);
+    return { p, points, rho: score(points, p), within };
+  }).filter((c) => c.points.length > 1).sort((a, b) => (b.rho ?? -2) - (a.rho ?? -2));
+  const signed = (x) => known(x) ? minus(x.toFixed(2)) : "\u2013";
+  const chart = (c, width) => h("div.chart", h("h3", c.p.name, h("span", ` \u00b7 ${OF[c.p.of]}`)),
+    h("p.note", `Spearman ${signed(c.rho)} over ${plural(c.points.length, "pair")}`,
+      c.within.length ? `; ${signed(mean(c.within))} within a target (mean of ${c.within.length})` : ""), scatter(c, width));
+  const none = "No predictor was measured for two pairs of this study; python -m stylegan_tl.distance measures them.";
+  refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()),
+    charts.length ? [targetKey(), panels(charts.length, 260, (width) => charts.map((c) => chart(c, width)))] : h("p.note", none),
+    h("p.note", `Each mark is a pair; its shape and colour tell the target. Down the side: ${what()}. The coefficient is `
+      + "signed so that +1 means the predictor orders the pairs as the outcome does, best first; pairs are few, so read it as a hint."));
+}
