@@ -20,6 +20,7 @@ from stylegan_tl.study.slots import Slot, gpu_memory
 __all__ = ["PROGRAM", "Pool", "Running", "View", "complete_sources"]
 
 PROGRAM = (sys.executable, "-m", "stylegan_tl.train")
+_LOOK = 0.5  # seconds until those that wait are looked at again while nothing else happens
 _ELSEWHERE = 1.0  # seconds until a trial that somebody else runs is looked at again
 _HYDRA_HINT = "Set the environment variable HYDRA_FULL_ERROR"
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -83,6 +84,7 @@ class Pool:
         self._starts: dict[Path, int] = {}
         self._not_before: dict[Path, float] = {}
         self._sources: set[str] = set()  # source models that are there
+        self._look = 0.0
         self._asked: dict[str, float] = {}
 
     def run(self) -> dict[Path, Status]:
@@ -91,8 +93,9 @@ class Pool:
         with self._signals():
             while self.running or (self.waiting and self.stopped is None):
                 moved = self._reap()
-                if self.stopped is None:
+                if self.stopped is None and (moved or time.monotonic() >= self._look):
                     moved |= self._start()
+                    self._look = 0.0 if moved else time.monotonic() + _LOOK
                 self.view.show(self)
                 if not moved:
                     time.sleep(self.poll)
