@@ -33,6 +33,13 @@ VERBS = {
     "plan": Verb("plan", "the matrix, what exists, what is to come; commands=true: its commands",
                  ("commands",)),
     "run": Verb("", f"train what is missing; also {' '.join(k + '=' for k in _RUN)}", _RUN),
+    "table": Verb("table", "trials as CSV, Markdown and LaTeX, with error bars",
+                  ("out", "metrics", "measures", "same_reals")),
+    "report": Verb("report", "one page to look at, that opens from disk",
+                   ("out", "images", "show", "distances", "verdict")),
+    "compare": Verb("compare", "measured beside published", ("out", "same_reals")),
+    "predict": Verb("predict", "what could be known before training, beside what came of it",
+                    ("distances", "metrics", "measures", "out")),
 }  # fmt: skip
 
 

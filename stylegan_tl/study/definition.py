@@ -134,7 +134,12 @@ class Study:
                 yield Cell({"source": source, "target": target, **values}, role, tuple(via))
 
     def _controls(self) -> Iterator[Cell]:
-        rest = {k: v for k, v in self.factors.items() if k not in ("source", "freeze")}
+        of_source = ("source.", "freeze.", "freeze/")  # a control has neither
+        rest = {
+            k: v
+            for k, v in self.factors.items()
+            if k not in ("source", "freeze") and not k.startswith(of_source)
+        }
         targets = [*rest["target"], *(c[-1] for c in self.chains)]
         rest["target"] = list(dict.fromkeys(targets))
         for name, values in itertools.product(self.controls, _product(rest)):

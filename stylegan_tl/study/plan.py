@@ -142,7 +142,8 @@ def _source_line(opened: Opened, plan: Plan) -> str:
     total = sum(plan.sources.values())
     if not total:
         return "no source models"
-    number = pretrain["num_images"]
+    equal = sources.condition == "equal" and sources.num_images is not None
+    number = sources.num_images if equal else pretrain["num_images"]
     images = "all its images" if number is None else f"{number} images"
     each = f"{sources.condition}: each {pretrain['kimg']:g} kimg on {images}"
     names = ", ".join(f"{name} x {n}" if n > 1 else name for name, n in plan.sources.items())

@@ -167,21 +167,7 @@ def _outcome(planned) -> Outcome:
     return Outcome("", "complete", cell=cell | {k: values[k] for k in extra})
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(
-            f,
-            marks=pytest.mark.xfail(
-                f.stem == "reproduce_transfergan",
-                reason="the scratch control keeps the factor source.path",
-                strict=False,
-            ),
-        )
-        for f in STUDIES
-    ],
-    ids=lambda f: f.stem,
-)
+@pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.stem)
 def test_reproductions_compose(file):
     """One trial of each kind: paths and seeds aside, all that its overrides can be."""
     from hydra import compose, initialize_config_dir

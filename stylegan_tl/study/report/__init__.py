@@ -15,7 +15,7 @@ __all__ = ["command", "report"]
 
 
 def command(opened: Opened, options: Mapping[str, str]) -> int:
-    """The page of a command line's study; options: out= images= metric= distances= verdict=.
+    """The page of a command line's study; options: out= images= show= distances= verdict=.
 
     `verdict` is a text or a file that holds it. Without `out` the page lies in the study's folder.
     """
@@ -32,7 +32,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
         title=study.name,
         question=study.question or None,
         verdict=verdict,
-        metric=options.get("metric") or study.metric,
+        metric=options.get("show") or study.metric,
         distances=[distances] if distances else [],
         factors=[f for f in study.factors if f not in ("source", "target", "freeze", "model")],
         cells=[{**cell.values, "source": cell.source} for cell in study.cells()],
