@@ -98,11 +98,15 @@ def blank_model(
         return model_of(config, {**network, **strategy.network})
 
 
-def check_strategy(freeze: Freeze, config: dict[str, Any], named: SourceModel | None) -> None:
-    """Fail on a strategy that does not fit the model before any source model is trained."""
+def check_strategy(
+    freeze: Freeze, config: dict[str, Any], named: SourceModel | None
+) -> AdversarialModel:
+    """The blank model; fails if the strategy does not fit it, before a source model is trained."""
     if freeze.strategy.objective and config["augment"].get("_target_"):
         raise ValueError("freeze: this strategy has no D to augment images for; use augment=none")
-    freeze.select(blank_model(config, freeze.strategy, named))
+    blank = blank_model(config, freeze.strategy, named)
+    freeze.select(blank)
+    return blank
 
 
 def build(

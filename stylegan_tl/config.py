@@ -171,7 +171,7 @@ def _training(config: dict[str, Any]) -> list[str]:
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:
-    from stylegan_tl.metrics.protocol import expand
+    from stylegan_tl.metrics.protocol import LEAST_ROUNDS, expand
 
     problems, names = [], []
     metric = config["metric"]
@@ -186,8 +186,8 @@ def _metrics(config: dict[str, Any]) -> list[str]:
             problems.append(f"metric.names: {name} needs held_out above 0")
     if metric["best"] is not None and metric["best"] not in names:
         problems.append(f"metric.best={metric['best']} is not one of metric.names")
-    if not _is_int(metric["rounds"]) or (metric["rounds"] != 0 and metric["rounds"] < 39):
-        problems.append(f"metric.rounds={metric['rounds']}: use 0, or a whole number from 39")
+    if not _is_int(metric["rounds"]) or 0 != metric["rounds"] < LEAST_ROUNDS:
+        problems.append(f"metric.rounds={metric['rounds']}: use 0, or at least {LEAST_ROUNDS}")
     if metric["precision"] not in ("fp32", "bf16"):
         problems.append(f"metric.precision={metric['precision']}: use fp32 or bf16")
     return problems

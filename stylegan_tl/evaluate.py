@@ -42,6 +42,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 _LEFT = {"model": "fakes", "images": "images"}
+_IDENTITY = ("model_sha256", "images_sha256", "target", "reference_hash")
 
 
 def _run(cfg: DictConfig) -> None:
@@ -60,10 +61,14 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
     from stylegan_tl.data.progress import Progress
     from stylegan_tl.measuring import device_of, extractors_of, reals_of
     from stylegan_tl.metrics.evaluate import evaluate
-    from stylegan_tl.study.trial import write_lines
+    from stylegan_tl.study.trial import write_records
 
     if (config["checkpoint"] is None) == (config["images"] is None):
         raise ValueError("name what is measured: checkpoint=MODEL or images=FOLDER, one of them")
+    if config["images"] is not None:
+        config = {**config, "images": str(Path(config["images"]).expanduser())}
+    if not isinstance(config["batch_size"], int) or config["batch_size"] < 1:
+        raise ValueError(f"batch_size={config['batch_size']}: use a whole number from 1")
     if not config["metric"]["names"]:
         raise ValueError("metric=none measures nothing: choose metric=small or metric=inception")
     device = device_of(config["device"])
@@ -71,6 +76,9 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
     model, trained, config = _model(config, device)
     target = _target(config, device)
     fakes, described = _fakes(config, model, trained, target)
+    beside = Path(config["images"]).absolute().parent if trained is None else trained.path.parent
+    out = Path(config["out"] or beside / "evaluations.jsonl").expanduser()
+    _check_writable(out)
     progress: list[Progress] = []
 
     def say(done: int, total: int) -> None:
@@ -86,13 +94,19 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
         batch_size=config["batch_size"],
         rounds=config["metric"]["rounds"],
         say=say,
+        write=lambda records: write_records(out, [{**described, **r} for r in records]),
     )
-    beside = Path(config["images"]).absolute().parent if trained is None else trained.path.parent
-    out = Path(config["out"] or beside / "evaluations.jsonl")
-    rows = [{**described, **record} for record in records]
-    write_lines(out, rows)
-    _mirror(config, rows, out)
+    _mirror(config, [{**described, **r} for r in records], out)
     return records
+
+
+def _check_writable(out: Path) -> None:
+    """Fail before any work if the records could not be written afterwards."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"out={out} cannot be written ({error.strerror}): name another") from error
 
 
 def _model(
@@ -108,7 +122,10 @@ def _model(
             raise ValueError("images= are compared at a size: name it by resolution=64")
         return None, None, _with_run_settings(config, Path(config["images"]))
     model, trained = restore(config["checkpoint"])
-    config = {**config, "resolution": trained.network["resolution"]}
+    own = trained.network["resolution"]
+    if config["resolution"] not in (None, own):
+        raise ValueError(f"resolution={config['resolution']}: the model draws {own} px, leave it")
+    config = {**config, "resolution": own}
     return model.to(device), trained, _with_run_settings(config, trained.path.parent)
 
 
@@ -117,7 +134,8 @@ def _with_run_settings(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     from stylegan_tl.study.trial import Trial
 
     record = folder / "trial.json"
-    run = Trial.load(record).config if record.is_file() else {}
+    trial = Trial.load(record) if record.is_file() else None
+    run = trial.config if trial else {}
     target, against = config.get("target"), config["against"]
     if target is None and against is None and not run:
         raise ValueError(f"{folder} has no trial.json: name the reals by target= or against=")
@@ -126,7 +144,8 @@ def _with_run_settings(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     filled = {role: config.get(role) or run.get(role) for role in ("target", "source")}
     for key, default in (("held_out", 0.1), ("num_images", None), ("seed", 0)):
         filled[key] = run.get(key, default) if config[key] is None else config[key]
-    return {**config, **filled, "run": run}
+    began = trial.source.get("sha256") if trial else None
+    return {**config, **filled, "run": run, "run_source": began}
 
 
 def _target(config: dict[str, Any], device: Any) -> Target:
@@ -140,6 +159,11 @@ def _target(config: dict[str, Any], device: Any) -> Target:
     if config["against"] is None:
         return open_target(config)
     other, source = restore(config["against"])
+    if source.network["resolution"] != config["resolution"]:
+        raise ValueError(
+            f"against={config['against']} draws {source.network['resolution']} px, what is "
+            f"measured has {config['resolution']} px: metrics compare images of one size"
+        )
     images = GeneratedImages(other.to(device), source, config["num_against"])
     return Target(images, np.arange(images.num_images), np.arange(0))
 
@@ -176,11 +200,11 @@ def _mirror(config: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> No
             job_type="evaluate",
             tags=[],
             name=f"evaluation of {config['checkpoint'] or config['images']}",
-            id=run_id("evaluate", *(rows[0].get(k) for k in ("model_sha256", "images_sha256"))),
+            id=run_id("evaluate", *(rows[0].get(k) for k in _IDENTITY)),
             config={key: config[key] for key in ("metric", "target", "seed", "num_images")},
             mode=resolve_mode(config["logger"]["mode"]),
         )
-        mirror.log({"kimg": rows[0].get("kimg", 0), **{r["metric"]: r["value"] for r in rows}})
+        mirror.records(rows, kimg=rows[0].get("kimg", 0))
 
 
 if __name__ == "__main__":

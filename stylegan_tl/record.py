@@ -203,9 +203,11 @@ def finish(
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name
-    for name in config["metric"]["names"]:
-        pictures.plot_metric(folder / f"{name}.png", trial.metrics[name]["at"], name)
-        files[name] = f"{name}.png"
+    for name, entry in trial.metrics.items():
+        if entry["best"] is not None:  # else no evaluation had a value
+            path = folder / f"{name}.png"
+            pictures.plot_metric(path, entry["at"], name, better=entry["better"])
+            files[name] = path.name
     if mirror.path is not None:
         files["wandb"] = str(Path(mirror.path).relative_to(folder))
     trial.files = {**files, "checkpoint_sha256": file_sha256(folder / "last.ckpt")}

@@ -89,12 +89,12 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     freeze, named = freeze_of(config["freeze"]), named_source(config)
-    check_strategy(freeze, config, named)
+    blank, transfers = check_strategy(freeze, config, named), _takes_source(freeze)
     target = open_target(config)
-    check_metrics(config, target)
+    check_metrics(config, target, blank.G, transfers)
     if config["dry_run"]:
         return _dry_run(config, target, folder, freeze, named)
-    source = _source(config, named) if "source" in freeze.strategy.init.values() else None
+    source = _source(config, named) if transfers else None
     model, reports = build(config, target.dataset, source, freeze.strategy)
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
@@ -162,6 +162,10 @@ def _fit(
         return interrupt.exit_code
     finish(config, folder, trial, before, samples(model), mirror)
     return 0
+
+
+def _takes_source(freeze: Freeze) -> bool:
+    return "source" in freeze.strategy.init.values()
 
 
 def _source(config: dict[str, Any], named: SourceModel | None) -> SourceModel | None:

@@ -189,6 +189,20 @@ def test_evaluate_takes_folders_on_either_side(compose, runs, cache, tmp_path) -
     assert values["fid20_full_small"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_folder_that_repeats_itself_is_measured_as_it_is(compose, cache, tmp_path) -> None:
+    fakes = _pictures(tmp_path / "fakes", 6, 0)
+    for i in range(6, 24):  # a collapsed generator
+        (fakes / f"{i}.png").write_bytes((fakes / f"{i % 6}.png").read_bytes())
+    reals = _pictures(tmp_path / "reals", 40, 1)
+    config = compose(
+        [f"cache={cache}", "logger=none", "resolution=32", "held_out=0", f"images={fakes}",
+         "target=folder", f"target.path={reals}", "metric.names=[recall24_train_small]"],
+        "evaluate",
+    )  # fmt: skip
+    (record,) = _evaluate(config)
+    assert record["num_fakes"] == 24
+
+
 def test_evaluate_compares_two_models(compose, runs, cache, tmp_path) -> None:
     names = "metric.names=[kid32_full_small,fid32_full_small]"
     own = [names, f"cache={cache}", "logger=none", f"out={tmp_path / 'e.jsonl'}", "num_against=32"]
@@ -235,6 +249,12 @@ def test_evaluate_measures_what_was_learned_and_what_is_left(
         (["checkpoint={run}", "target=rooms/kitchen", "against={run}"], "named twice"),
         (["checkpoint={run}", "metric=nvidia"], "weights"),
         (["checkpoint={run}", "metric.names=[ppl10_wend_small]"], "no w"),
+        (["checkpoint={run}", "resolution=64"], "draws 32 px"),
+        (["checkpoint={run}", "batch_size=0"], "batch_size"),
+        (["checkpoint={run}", "metric.rounds=10"], "at least 39"),
+        (["checkpoint={run}", "metric.names=[paired16_small]"], "source.checkpoint=…"),
+        (["checkpoint={run}", "out=/proc/no/such.jsonl"], "cannot be written"),
+        (["checkpoint={run}", "metric.names=[fid8_train_small]", "metric.rounds=40"], "10 fakes"),
     ],
 )
 def test_evaluate_refuses_before_any_work(compose, runs, cache, overrides, reason: str) -> None:

@@ -304,6 +304,7 @@ def test_a_source_that_does_not_fit_is_refused_before_training(run, tmp_path) ->
             ["metric.names=[fid16_train_small]", "metric.extractors.small.path=/no/file"],
             "/no/file",
         ),
+        (["metric.names=[paired16_small]", "freeze=scratch"], "source model"),
     ],
 )
 def test_metrics_that_cannot_be_measured_are_refused_before_a_source_is_trained(
@@ -314,6 +315,16 @@ def test_metrics_that_cannot_be_measured_are_refused_before_a_source_is_trained(
         run(tmp_path / "run", own, *metric, "metric.best=null")
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not list((tmp_path / "cache").glob("sources/*"))
+
+
+def test_families_and_values_that_are_none_finish_with_their_plots(run, tmp_path) -> None:
+    names = "pr16_train_small,residue16_small,fid16_train_small"
+    assert run(tmp_path, f"metric.names=[{names}]", "metric.best=null") == 0
+    trial = Trial.load(tmp_path / "trial.json")
+    assert trial.is_complete
+    assert {"precision16_train_small", "recall16_train_small"} <= set(trial.metrics)
+    assert trial.metrics["recall16_train_small"]["better"] == "max"
+    assert (tmp_path / "precision16_train_small.png").is_file()
 
 
 def test_what_is_left_of_the_source_is_measured_while_training(run, tmp_path) -> None:

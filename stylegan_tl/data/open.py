@@ -30,7 +30,7 @@ from stylegan_tl.data.zips import ZipReader
 
 __all__ = ["KINDS", "kind_of", "open_dataset", "read_report", "source_of"]
 
-_FILES = frozenset({"kind", "name", "path", "crop", "filter", "labels"})
+_FILES = frozenset({"kind", "name", "path", "crop", "filter", "labels", "keep_duplicates"})
 KINDS = {
     "procedural": frozenset({"kind", "name", "domain", "size", "distance"}),
     "folder": _FILES | {"subfolder"},
@@ -51,9 +51,9 @@ def open_dataset(
     """Open the data set that `spec` describes at `resolution`, packing it first where needed.
 
     `spec` has `kind`, `name` and what the kind needs: `domain size distance` (procedural) or
-    `path [subfolder crop filter labels]`; unset keys may be null. Packed data lies in
-    `cache/packed/<fingerprint>/`; the fingerprint covers the settings and the listing of the files,
-    so a changed folder is packed again. Parallel callers pack once. Raises `DataError`.
+    `path [subfolder crop filter labels keep_duplicates]`; unset keys may be null. Packed data lies
+    in `cache/packed/<fingerprint>/`; the fingerprint covers the settings and the listing of the
+    files, so a changed folder is packed again. Parallel callers pack once. Raises `DataError`.
     """
     spec = _validated(spec)
     if spec["kind"] == "packed":
@@ -173,6 +173,8 @@ def _files(
         "rules": RULES_VERSION,
         "listing": fingerprint_listing(listing),
     }
+    if spec.get("keep_duplicates"):
+        meta["keep_duplicates"] = True
     return Files(_reader(spec, path), listing, rule), meta
 
 

@@ -93,9 +93,9 @@ def pack(
 ) -> PackedDataset:
     """Write `source` to the folder `out`, which appears complete or not at all.
 
-    `meta` is stored beside the format's own keys. Equal images are kept once. `tick(done)` is
-    called as images become ready. Raises `DataError` when no image is usable or the disk is too
-    small. The caller holds `locked(out)`.
+    `meta` is stored beside the format's own keys. Equal images are kept once, unless `meta` has
+    `keep_duplicates`. `tick(done)` is called as images become ready. Raises `DataError` when no
+    image is usable or the disk is too small. The caller holds `locked(out)`.
     """
     if not source.keys:
         where = meta.get("path", meta["name"])
@@ -104,7 +104,7 @@ def pack(
         _check_disk(folder, source)
         file = folder / "images.npy"
         outcomes = _write_all(source, file, workers or _cores(), tick)
-        keep, report = _judge(source, outcomes)
+        keep, report = _judge(source, outcomes, meta.get("keep_duplicates", False))
         _drop_rows(file, keep, len(outcomes), source.resolution)
         digests = b"".join(outcomes[i].digest for i in keep)
         hashes = np.frombuffer(digests, np.uint8).reshape(-1, 32)
@@ -274,18 +274,21 @@ def _write(file: int, row: int, image: Decoded | Unusable) -> Outcome:
     return Outcome(image_hash(pixels), enlarged=image.enlarged)
 
 
-def _judge(source: Source, outcomes: list[Outcome]) -> tuple[list[int], Report]:
-    """Which rows stay: usable ones, and of equal ones the first."""
+def _judge(
+    source: Source, outcomes: list[Outcome], keep_duplicates: bool
+) -> tuple[list[int], Report]:
+    """Which rows stay: usable ones, and of equal ones the first or all."""
     first: dict[bytes, int] = {}
+    keep = []
     skipped, duplicates = list(source.skipped), []
     for index, (key, outcome) in enumerate(zip(source.keys, outcomes, strict=True)):
         if outcome.digest is None:
             skipped.append(Skip(key, outcome.reason))
-        elif outcome.digest in first:
+        elif outcome.digest in first and not keep_duplicates:
             duplicates.append(Skip(key, source.keys[first[outcome.digest]]))
         else:
             first[outcome.digest] = index
-    keep = list(first.values())
+            keep.append(index)
     if not keep:
         raise DataError(f"none of {len(outcomes)} files is usable{_said(skipped)}")
     enlarged = sum(outcomes[i].enlarged for i in keep)

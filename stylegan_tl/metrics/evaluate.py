@@ -15,11 +15,14 @@ from filelock import FileLock
 from stylegan_tl.files import write_atomic
 from stylegan_tl.metrics.fakes import Fakes, from_first, make_rows, ranks, spool_folder
 from stylegan_tl.metrics.features import Extractor
-from stylegan_tl.metrics.measure import FEW_REALS, Bank, Reals, measure
-from stylegan_tl.metrics.protocol import Protocol, expand
-from stylegan_tl.metrics.reference import reference_hash
+from stylegan_tl.metrics.interval import SMALLEST
+from stylegan_tl.metrics.measure import FEW_REALS, Bank, Reals, measure, rows_of
+from stylegan_tl.metrics.protocol import LEAST_ROUNDS, Protocol, expand
+from stylegan_tl.metrics.reference import MAX_FEATURES, reference_hash
 
 __all__ = ["check", "evaluate"]
+
+_FOR_INTERVALS = " for intervals (metric.rounds)"
 
 
 def evaluate(
@@ -33,6 +36,7 @@ def evaluate(
     seed: int = 0,
     rounds: int = 0,
     say: Callable[[int, int], None] | None = None,
+    write: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one JSON-able record per protocol; KID first where a split has under 5 000 reals.
 
@@ -43,18 +47,20 @@ def evaluate(
     seed:       of whatever is drawn: patches, projections, subsets, splits.
     rounds:     of half-sampling for 95 % intervals; 0 for none.
     say:        is told (done, total) while images are made.
+    write:      gets the records before the work of a killed call would be forgotten.
 
     A record holds metric, value, better, of, num_fakes, num_reals, split, extractor,
     extractor_digest, precision, resize, reference_hash, estimator, seconds (this value) and
     shared_seconds (fakes and features, once for all records); what else there is: stderr,
     interval, levels, note, detail. FID uses all reals, KID and k-NN at most 10 000 evenly spaced
-    (presets 200 000). SWD uses as many reals as fakes, at most 16 384.
+    (NVIDIA's presets more). SWD uses as many reals as fakes, at most 16 384.
     Raises ValueError, naming every problem, before any image is made.
     """
     parsed = expand(protocols)
     sizes = {split: len(indices) for split, (_, indices) in reals.items()}
-    generator, source = fakes.G is not None, fakes.source is not None
-    check(parsed, sizes, count=fakes.count, generator=generator, source=source, rounds=rounds)
+    spaces = "" if fakes.G is None else "zw" if hasattr(fakes.G, "mapping") else "z"
+    source = fakes.source is not None
+    check(parsed, sizes, count=fakes.count, spaces=spaces, source=source, rounds=rounds)
     if not parsed:
         return []
     used = {p.extractor: extractors[p.extractor] for p in parsed if p.extractor}
@@ -65,14 +71,27 @@ def evaluate(
         rows = make_rows(parsed, fakes, used, batch_size=batch_size, spool=spool, say=say)
         shared = round(perf_counter() - began, 3)
         folder = None if cache is None else Path(cache)
-        bank = Bank(rows, fakes, reals, used, folder, batch_size, seed, rounds)
+        bank = Bank(rows, fakes, reals, used, folder, batch_size, seed, rounds, _keeps(parsed))
         records = from_first(
             lambda: [{**_done(p, bank, spool), "shared_seconds": shared} for p in parsed]
         )
+        few = any(len(reals[split][1]) < FEW_REALS for p in parsed for split in p.splits)
+        records.sort(key=lambda r: few and not r["metric"].startswith("kid"))
+        if write is not None and first:
+            write(records)
         if spool is not None and first:
             shutil.rmtree(spool, ignore_errors=True)
-    few = any(len(reals[split][1]) < FEW_REALS for p in parsed for split in p.splits)
-    return sorted(records, key=lambda r: few and not r["metric"].startswith("kid"))
+    return records
+
+
+def _keeps(protocols: list[Protocol]) -> dict[tuple[str, str | None], int]:
+    """How many rows of features each reference keeps: one pass over the reals serves all."""
+    keeps: dict[tuple[str, str | None], int] = {}
+    for protocol in protocols:
+        for split in protocol.splits:
+            key = (split, protocol.extractor)
+            keeps[key] = max(keeps.get(key, MAX_FEATURES), rows_of(protocol))
+    return keeps
 
 
 def check(
@@ -80,22 +99,27 @@ def check(
     sizes: Mapping[str, int],
     *,
     count: int | None = None,
-    generator: bool = True,
+    spaces: str = "zw",
     source: bool = True,
     rounds: int = 0,
 ) -> None:
     """Raise ValueError, naming every problem, for protocols that cannot be measured.
 
     sizes: split → number of its images. count: of the images that are measured, None for endless.
-    generator, source: whether there is a generator, and one of the source.
+    spaces: of the generator's latents: "zw", "z" without a mapping network, "" for images.
+    source: whether there is a generator of the source.
     rounds: of half-sampling: both halves must be enough.
     """
-    parts = 2 if rounds else 1
     problems = [
         f"{protocol}: {problem}"
         for protocol in expand(protocols)
-        for problem in _problems(protocol, sizes, count, generator, source, parts)
+        for problem in (
+            *_too_few(protocol, sizes, count, rounds),
+            *_lacking(protocol, spaces, source),
+        )
     ]
+    if rounds and rounds < LEAST_ROUNDS:
+        problems.append(f"rounds={rounds}: 0 for no intervals, or at least {LEAST_ROUNDS}")
     if problems:
         raise ValueError("the metrics cannot be measured:\n  " + "\n  ".join(problems))
 
@@ -126,6 +150,8 @@ def _done(protocol: Protocol, bank: Bank, spool: Path | None) -> dict[str, Any]:
 def _identity(protocol: Protocol, bank: Bank) -> dict[str, Any]:
     extractor = bank.extractors[protocol.extractor] if protocol.extractor else None
     hashes = [reference_hash(*bank.reals[split]) for split in protocol.splits]
+    if protocol.needs("G_source"):
+        hashes.append(f"source model {bank.fakes.source_identity}")
     return {
         "better": protocol.better,
         "of": bank.fakes.of,
@@ -139,16 +165,11 @@ def _identity(protocol: Protocol, bank: Bank) -> dict[str, Any]:
     }
 
 
-def _problems(
-    protocol: Protocol,
-    sizes: Mapping[str, int],
-    count: int | None,
-    generator: bool,
-    source: bool,
-    parts: int,
+def _too_few(
+    protocol: Protocol, sizes: Mapping[str, int], count: int | None, rounds: int
 ) -> Iterable[str]:
-    least = protocol.least_reals * parts
     for split in protocol.splits:
+        least = _least(protocol.least_reals, rounds)
         if split not in sizes:
             yield f"no {split} images were given (there is {', '.join(sizes) or 'nothing'})"
         elif protocol.kind == "intra" and not 1 <= sizes[split] <= protocol.num_fakes // 2:
@@ -159,14 +180,23 @@ def _problems(
         elif protocol.kind != "intra" and sizes[split] < least:
             yield (
                 f"the {split} split holds {sizes[split]} images and at least {least} are needed"
-                f"{' for intervals (metric.rounds)' * (parts > 1)}: use more images or another "
-                "split"
+                f"{_FOR_INTERVALS * bool(rounds)}: use more images or another split"
             )
+    least = _least(protocol.least_fakes, rounds)
     if protocol.kind != "intra" and protocol.num_fakes < least:
-        yield f"at least {least} fakes are needed{' for intervals' * (parts > 1)}"
+        yield f"at least {least} fakes are needed{_FOR_INTERVALS * bool(rounds)}"
     if count is not None and count < protocol.num_fakes:
         yield f"there are only {count} images to measure; write their number in the name"
-    if protocol.needs("G") and not generator:
+
+
+def _least(alone: int, rounds: int) -> int:
+    return max(2 * alone, SMALLEST) if rounds else alone
+
+
+def _lacking(protocol: Protocol, spaces: str, source: bool) -> Iterable[str]:
+    if protocol.needs("G") and not spaces:
         yield "path lengths need a generator, not images"
+    elif protocol.space and protocol.space[0] not in spaces:
+        yield "this generator has no w (no mapping network): use zend or zfull"
     if protocol.needs("G_source") and not source:
-        yield "a source model is needed: this run has none, name one by source.checkpoint="
+        yield "it needs the source model, and none is known: source=checkpoint source.checkpoint=…"

@@ -31,7 +31,7 @@ CHUNK = 1024  # images between two writes; a multiple of the generator's own blo
 
 Sample = Callable[[int, int], Tensor]
 _Key = tuple[str, str]
-_BULKY = ("images", "source")
+_BULKY = 2**26  # bytes of a chunk's images that are worth making again rather than writing
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Fakes:
               keeping a half-finished pass.
     count:    how many there are; None for a generator.
     G, latents, labels:  for path lengths: the generator, and (start, count) → z and → c or None.
-    source:   for paired distances: `sample` of the source model, from the same latents.
+    source:   for paired distances: `sample` of the source model, from the same latents, and
+    source_identity, its digest.
     """
 
     sample: Sample
@@ -55,6 +56,7 @@ class Fakes:
     latents: Callable[[int, int], Tensor] | None = None
     labels: Callable[[int, int], Tensor | None] | None = None
     source: Sample | None = None
+    source_identity: str | None = None
 
 
 @dataclass
@@ -161,7 +163,8 @@ def from_first(make: Callable[[], Any]) -> Any:
 def _arrived(made: tuple[Any, Tensor, Any], stream: Any) -> tuple[Any, Tensor]:
     item, images, event = made
     stream.wait_event(event)
-    images.record_stream(stream)  # its memory is not given back before this stream has read it
+    if images.is_cuda:
+        images.record_stream(stream)  # its memory stays until this stream has read it
     return item, images
 
 
@@ -270,11 +273,11 @@ def _gathered(parts: list[Tensor]) -> Tensor:
 def _stored(
     spool: Path | None, chunk: tuple[int, int], counts: Mapping[_Key, int]
 ) -> dict[_Key, Tensor] | None:
-    """A chunk's rows from an earlier pass, if all are there; images are not kept."""
+    """A chunk's rows from an earlier pass, if all are there."""
     start, stop = chunk
     wanted = {key: min(count, stop) - start for key, count in counts.items() if count > start}
     path = None if spool is None else spool / f"{start}.npz"
-    if path is None or not path.is_file() or any(key[0] in _BULKY for key in wanted):
+    if path is None or not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -286,7 +289,7 @@ def _stored(
 
 
 def _store(spool: Path | None, chunk: tuple[int, int], rows: Mapping[_Key, Tensor]) -> None:
-    keep = {" ".join(key): part.numpy() for key, part in rows.items() if key[0] not in _BULKY}
+    keep = {" ".join(key): part.numpy() for key, part in rows.items() if part.nbytes <= _BULKY}
     if spool is None or not keep:
         return
     spool.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ compares with reals, and, where they exist, stderr, interval, levels, note and d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,11 @@ from stylegan_tl.metrics.residue import paired_distance, source_residue
 from stylegan_tl.metrics.statistics import FeatureStatistics
 from stylegan_tl.metrics.swd import sliced_wasserstein
 
-__all__ = ["FEW_REALS", "Bank", "Reals", "measure"]
+__all__ = ["FEW_REALS", "Bank", "Reals", "measure", "rows_of"]
 
 FEW_REALS = 5_000
 SWD_IMAGES = 16_384  # Karras et al. 2018
-PRESET_REALS = 200_000  # of NVIDIA's precision and recall
+PRESET_REALS = {"kid": 1_000_000, "precision": 200_000, "recall": 200_000}  # NVIDIA's
 Reals = Mapping[str, tuple[Images, np.ndarray]]
 Found = dict[str, Any]
 Score = Callable[..., Mapping[str, float]]
@@ -51,7 +51,10 @@ Score = Callable[..., Mapping[str, float]]
 
 @dataclass
 class Bank:
-    """Everything at hand while values are computed; `rounds` > 0 asks for intervals."""
+    """Everything at hand while values are computed; `rounds` > 0 asks for intervals.
+
+    `keeps`: (split, extractor) → rows of features that its reference holds, where not the default.
+    """
 
     rows: Rows
     fakes: Fakes
@@ -61,6 +64,7 @@ class Bank:
     batch_size: int
     seed: int
     rounds: int = 0
+    keeps: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
     _memo: dict[Any, Any] = field(default_factory=dict)
 
     def generator(self) -> torch.Generator:
@@ -76,17 +80,17 @@ class Bank:
         return self.rows.images[: protocol.num_fakes]
 
     def reference(self, protocol: Protocol, split: str | None = None) -> Reference:
-        """The reals' statistics and features, from the cache."""
-        split = split or protocol.split
-        keep = PRESET_REALS if protocol.preset and protocol.kind != "fid" else MAX_FEATURES
+        """The reals' statistics and as many features as the protocol takes, from the cache."""
+        key = (split or protocol.split, protocol.extractor)
         make = lambda: cached_reference(  # noqa: E731
             self.extractors[protocol.extractor],
-            *self.reals[split],
+            *self.reals[key[0]],
             cache=self.cache,
             batch_size=self.batch_size,
-            keep=keep,
+            keep=self.keeps.get(key, MAX_FEATURES),
         )
-        return self.once((split, protocol.extractor, keep), make)
+        found = self.once(key, make)
+        return replace(found, features=thinned(found.features, rows_of(protocol)))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` returned when it was first asked for under `key`."""
@@ -99,7 +103,17 @@ class Bank:
         if not self.rounds:
             return {}
         found = interval(score, *samples, generator=self.generator(), rounds=self.rounds)
-        return {name: {"interval": list(bounds)} for name, bounds in found.items()}
+        return {name: {"interval": bounds and list(bounds)} for name, bounds in found.items()}
+
+
+def rows_of(protocol: Protocol) -> int:
+    """How many reals' features a protocol is computed from at the most."""
+    return PRESET_REALS.get(protocol.kind, MAX_FEATURES) if protocol.preset else MAX_FEATURES
+
+
+def thinned(rows: Tensor, count: int) -> Tensor:
+    """At most `count` of the rows, evenly spaced."""
+    return rows if len(rows) <= count else rows[torch.from_numpy(spread(len(rows), count))]
 
 
 def measure(protocol: Protocol, bank: Bank) -> Found:
@@ -113,15 +127,18 @@ def measure(protocol: Protocol, bank: Bank) -> Found:
 def _fid(protocol: Protocol, bank: Bank) -> Found:
     fake, reference = bank.features(protocol), bank.reference(protocol)
     num_reals = reference.statistics.count
+    all_kept = len(reference.features) == num_reals  # else many enough to count as given
 
-    def score(fake: Tensor, real: Tensor) -> Mapping[str, float]:
-        return {"value": feature_distance(fake, FeatureStatistics.from_features(real))}
+    def score(fake: Tensor, *real: Tensor) -> Mapping[str, float]:
+        side = FeatureStatistics.from_features(real[0]) if real else reference.statistics
+        return {"value": feature_distance(fake, side)}
 
+    samples = (fake, reference.features) if all_kept else (fake,)
     return {
         "value": feature_distance(fake, reference.statistics),
         "num_reals": num_reals,
         "estimator": "Fréchet distance, unbiased covariances, float64",
-        **bank.interval(score, fake, reference.features).get("value", {}),
+        **bank.interval(score, *samples).get("value", {}),
         **_too_few(num_reals, len(fake), fake.shape[1]),
     }
 
@@ -149,7 +166,7 @@ def _fidinf(protocol: Protocol, bank: Bank) -> Found:
     sides = "fakes and reals" if all_kept else "fakes"
     samples = (fake, reference.features) if all_kept else (fake,)
     return {
-        **_named(found, "value", "stderr"),
+        **_named(found, "value"),
         "num_reals": reference.statistics.count,
         "estimator": f"FID over 1/N of the {sides}, least squares, at 1/N = 0",
         "detail": found,
@@ -159,15 +176,16 @@ def _fidinf(protocol: Protocol, bank: Bank) -> Found:
 
 def _kid(protocol: Protocol, bank: Bank) -> Found:
     fake, real = bank.features(protocol), bank.reference(protocol).features
+    few = [thinned(side, MAX_FEATURES) for side in (fake, real)]
+    value, stderr = kernel_distance(*few)  # the error of subsets would see no noise of the images
+    estimator = "unbiased MMD² of all pairs, cubic kernel, jackknife error"
+    if len(fake) > MAX_FEATURES:
+        estimator += f", {MAX_FEATURES} fakes evenly spaced"
     if protocol.preset:
         size = min(len(fake), len(real), 1000)
         subsets = dict(subset_size=size, num_subsets=100)
-        value, stderr = kernel_distance(fake, real, **subsets, generator=bank.generator())
-        estimator = f"mean unbiased MMD² of 100 subsets of {size}, cubic kernel"
-    else:
-        fake = fake[torch.from_numpy(spread(len(fake), MAX_FEATURES))]
-        value, stderr = kernel_distance(fake, real)
-        estimator = "unbiased MMD² of all pairs, cubic kernel, jackknife error"
+        value, _ = kernel_distance(fake, real, **subsets, generator=bank.generator())
+        estimator = f"mean unbiased MMD² of 100 subsets of {size}, cubic kernel, jackknife error"
 
     def score(fake: Tensor, real: Tensor) -> Mapping[str, float]:
         return {"value": kernel_distance(fake, real)[0]}
@@ -177,7 +195,7 @@ def _kid(protocol: Protocol, bank: Bank) -> Found:
         "stderr": stderr,
         "num_reals": len(real),
         "estimator": estimator,
-        **bank.interval(score, fake, real).get("value", {}),
+        **bank.interval(score, *few).get("value", {}),
     }
 
 
@@ -262,12 +280,13 @@ def _intra(protocol: Protocol, bank: Bank) -> Found:
     anchors = torch.from_numpy(dataset.images(indices))
     embed = bank.extractors[protocol.extractor].embed
     found = intra_cluster(bank.images(protocol), anchors, embed, generator=bank.generator())
+    interval = _normal(found, bank)
     return {
         **_named(found, "value", "stderr"),
         "num_reals": len(anchors),
         "estimator": "nearest real by perceptual distance, 50 a cluster, mean of the clusters",
         "detail": found,
-        **_normal(found, bank),
+        **interval,
     }
 
 
@@ -324,17 +343,16 @@ def _residue(protocol: Protocol, bank: Bank) -> Found:
     fake = bank.features(protocol)
     source, target = (bank.reference(protocol, split).features for split in protocol.splits)
 
-    def score(*samples: Tensor) -> Mapping[str, float]:
-        return {"value": source_residue(*samples, generator=bank.generator())["value"]}
-
     found = source_residue(fake, source, target, generator=bank.generator())
-    defined = "note" not in found
+    interval = _normal(found, bank)
+    if interval:
+        interval = {"interval": [min(max(end, 0.0), 1.0) for end in interval["interval"]]}
     return {
         **_named(found, "value", "stderr", "note"),
         "num_reals": len(source) + len(target),
         "estimator": "logistic regression on the features, cross-validated",
         "detail": found,
-        **(bank.interval(score, fake, source, target).get("value", {}) if defined else {}),
+        **interval,
     }
 
 

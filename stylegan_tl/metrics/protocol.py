@@ -17,6 +17,7 @@ __all__ = [
     "FAMILIES",
     "GRAMMAR",
     "KINDS",
+    "LEAST_ROUNDS",
     "PRESETS",
     "SPACES",
     "SPLITS",
@@ -30,6 +31,7 @@ SPACES = ("wend", "wfull", "zend", "zfull")
 EXTRACTORS = ("small", "inception", "vgg16", "lpips", "dinov2", "clip")
 FEATURES = ("small", "inception", "vgg16", "dinov2", "clip")
 PERCEPTUAL = ("small", "lpips")
+LEAST_ROUNDS = 39  # of half-sampling: the 2.5 % quantile is then the lowest of them
 
 
 class Kind(NamedTuple):
@@ -132,8 +134,13 @@ class Protocol:
     @property
     def least_reals(self) -> int:
         """The fewest reals of a split that it can be computed from."""
-        least = {"precision": 4, "recall": 4, "density": 6, "coverage": 6, "fidinf": 30}
-        return least.get(self.kind, 3)
+        least = {"precision": 4, "recall": 4, "density": 6, "coverage": 6, "residue": 5}
+        return {**least, "fidinf": 30}.get(self.kind, 3)
+
+    @property
+    def least_fakes(self) -> int:
+        """The fewest fakes that it can be computed from."""
+        return 10 if self.kind == "is" else self.least_reals  # one in each split
 
     def needs(self, what: str) -> bool:
         """Whether it is computed from `what`: features, logits, images, G or G_source."""

@@ -8,14 +8,13 @@ from typing import Any
 from stylegan_tl.config import ConfigError
 from stylegan_tl.measuring import device_of
 from stylegan_tl.metrics.features import PRECISIONS, Extractor, check_extractor, load_extractor
-from stylegan_tl.metrics.protocol import FEATURES, PERCEPTUAL
+from stylegan_tl.metrics.protocol import FEATURES, LEAST_ROUNDS, PERCEPTUAL
 from stylegan_tl.metrics.reference import MAX_FEATURES
 from stylegan_tl.source.portable import read_model
 
 __all__ = ["MIN_IMAGES", "check", "extractor_of"]
 
 MIN_IMAGES = 6  # coverage looks at the fifth neighbour
-MIN_ROUNDS = 39  # the 2.5 % quantile is then the lowest of them
 
 
 def check(config: dict[str, Any]) -> None:
@@ -50,8 +49,8 @@ def _numbers(config: dict[str, Any]) -> list[str]:
         if not _whole(value, least):
             problems.append(f"{key}={value}: use a whole number from {least}")
     rounds = config["metric"]["rounds"]
-    if rounds != 0 and not _whole(rounds, MIN_ROUNDS):
-        problems.append(f"metric.rounds={rounds}: use 0, or at least {MIN_ROUNDS} for a 95 % level")
+    if rounds != 0 and not _whole(rounds, LEAST_ROUNDS):
+        problems.append(f"metric.rounds={rounds}: use 0, or at least {LEAST_ROUNDS}")
     for key, value in (
         ("held_out", config["held_out"]),
         ("pretrain.held_out", config["pretrain"]["held_out"]),

@@ -236,7 +236,7 @@ class _Killed(BaseException):
 def test_a_killed_pass_goes_on_where_it_was(tmp_path):
     fakes, pixels, calls = _fakes(2500, size=16, identity="model a")
     options = dict(reals=_reals(_Dataset()), extractors={"small": _extractor()}, cache=tmp_path)
-    names = ["fid2500_train_small", "kid2500_train_small"]
+    names = ["fid2500_train_small", "kid2500_train_small", "swd2500_train"]
 
     def dies(done, total):
         assert total == 2500
@@ -249,6 +249,7 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path):
     calls.clear()
     resumed = evaluate(names, fakes=fakes, **options)
     assert sum(count for _, count in calls) == 2500 - 2048
+    assert [r["metric"][:3] for r in resumed] == ["kid", "fid", "swd"]
     assert made >= 2048
     whole = evaluate(names, fakes=Fakes(fakes.sample), **options)
     assert [r["value"] for r in resumed] == [r["value"] for r in whole]
@@ -288,6 +289,46 @@ def test_the_work_of_one_model_or_extractor_is_not_taken_for_anothers(tmp_path):
         )  # fmt: skip
         values.append(len(calls))
     assert values[0] == values[1] == values[2] > 0
+
+
+def test_the_interval_of_fid_holds_its_value_where_not_all_reals_are_kept(monkeypatch) -> None:
+    from stylegan_tl.metrics import measure as module
+
+    monkeypatch.setattr(module, "MAX_FEATURES", 60)
+    generator = torch.Generator().manual_seed(0)
+    rows = Rows(features={"small": torch.rand(400, 12, generator=generator)})
+    reals = {"train": (_Dataset(1000), np.arange(1000))}
+    bank = Bank(
+        rows, Fakes(lambda s, n: None), reals, {"small": _extractor()}, None, 64, 0, 40
+    )  # fmt: skip
+    found = measure(Protocol.parse("fid400_train_small"), bank)
+    assert found["num_reals"] == 1000
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
+
+
+def test_one_pass_over_the_reals_serves_all_protocols() -> None:
+    dataset, (fakes, _, _) = _Dataset(50), _fakes(64)
+    reals = {"full": (dataset, np.arange(50))}
+    names = ["fid64_full_small", "kid64_full_small", "pr64_full_small"]
+    evaluate(names, fakes=fakes, reals=reals, extractors={"small": _extractor()})
+    assert dataset.read == 50
+
+
+def test_the_pair_of_a_distance_is_part_of_its_protocol() -> None:
+    fakes, pixels, _ = _fakes(64)
+    extractor = _extractor()
+    extractor._network.embed = lambda x: x.float().flatten(1) / 255
+    hashes = []
+    for identity in ("a", "b"):
+        paired = Fakes(
+            fakes.sample, G=torch.nn.Identity(), source=fakes.sample, source_identity=identity
+        )
+        (record,) = evaluate(
+            ["paired64_small"], fakes=paired, reals={}, extractors={"small": extractor}
+        )
+        assert record["value"] == 0
+        hashes.append(record["reference_hash"])
+    assert hashes[0] != hashes[1]
 
 
 def test_ahead_makes_each_item_once_in_order():
