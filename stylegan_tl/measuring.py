@@ -151,7 +151,8 @@ def fakes_of(
     samples = EvaluationSamples(model, labels)
     if identity is not None:  # what else the fakes depend on
         drawn = b"" if labels is None else labels.tobytes()
-        arithmetic = f"{model.device.type} {getattr(getattr(model.G_ema, 'synthesis', None), 'bf16', False)}"
+        bf16 = getattr(getattr(model.G_ema, "synthesis", None), "bf16", False)
+        arithmetic = f"{model.device.type} {bf16}"
         identity = sha256(f"{identity} {arithmetic}".encode() + drawn).hexdigest()
     if source is not None and source[0].G.c_dim != model.G.c_dim:
         raise ValueError(
