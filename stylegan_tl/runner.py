@@ -44,7 +44,7 @@ from stylegan_tl.record import (
 from stylegan_tl.source.obtain import find_source, obtain_source
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same
-from stylegan_tl.tracking import WandbMirror
+from stylegan_tl.tracking import Mirror, mirror_of
 
 __all__ = ["run_trial"]
 
@@ -99,7 +99,7 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
     announce(config, folder, target, model, source, reports, trial)
-    with Interrupt() as interrupt, WandbMirror(say=say) as mirror:
+    with Interrupt() as interrupt, mirror_of(config["logger"], say=say) as mirror:
         start_mirror(mirror, config, trial, folder)
         try:
             code = _fit(config, folder, target, source, model, freeze, trial, mirror, interrupt)
@@ -123,7 +123,7 @@ def _fit(
     model: AdversarialModel,
     freeze: Freeze,
     trial: Trial,
-    mirror: WandbMirror,
+    mirror: Mirror,
     interrupt: Interrupt,
 ) -> int:
     log, checkpoint = MetricsLog(folder / "metrics.jsonl"), folder / "last.ckpt"

@@ -24,6 +24,8 @@ RANK = {
     "stylegan_tl.source": 2,
     "stylegan_tl.pictures": 2,
     "stylegan_tl.tracking": 2,
+    "stylegan_tl.tensorboard": 2,
+    "stylegan_tl.processes": 1,
     "stylegan_tl.models": 3,
     "stylegan_tl.freeze": 3,
     "stylegan_tl.config": 3,
