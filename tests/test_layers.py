@@ -25,7 +25,7 @@ RANK = {
     "stylegan_tl.pictures": 2,
     "stylegan_tl.tracking": 1,
     "stylegan_tl.tensorboard": 1,
-    "stylegan_tl.processes": 1,
+    "stylegan_tl.processes": 0,
     "stylegan_tl.models": 3,
     "stylegan_tl.freeze": 3,
     "stylegan_tl.config": 3,
