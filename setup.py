@@ -61,5 +61,7 @@ setup(
             )
         ],
         "lmdb": ["lmdb>=1.4"],
+        "tensorboard": ["tensorboard>=2.16"],
+        "report": ["wandb-workspaces>=0.4.13"],
     },
 )

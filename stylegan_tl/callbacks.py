@@ -21,6 +21,7 @@ from stylegan_tl.metrics.change import relative_change
 from stylegan_tl.metrics.flags import flags
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.networks.adapters import fold, plain_name
+from stylegan_tl.processes import largest
 
 __all__ = [
     "EvaluationSamples",
@@ -60,6 +61,15 @@ class Interrupt:
         if self.signal is not None:  # asked twice: do not wait for the batch
             raise KeyboardInterrupt
         self.signal = number
+
+    def take_over(self) -> None:
+        """Be the only handler: Lightning's talks to other processes from within a signal."""
+        for number in self._before:
+            signal.signal(number, self._receive)
+
+    def agree(self) -> None:
+        """Let every process know of a signal that came to one."""
+        self.signal = largest(self.signal or 0) or None
 
     @property
     def exit_code(self) -> int:
@@ -238,6 +248,8 @@ class Ticker(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
         """Tick 0: what the source model gives before anything moved."""
+        if trainer.world_size > 1:
+            self.interrupt.take_over()
         if self._number == 0:
             self._tick(trainer, model)
         elif model.nimg >= self.budget:  # killed between the last checkpoint and the end
@@ -249,6 +261,7 @@ class Ticker(pl.Callback):
     ) -> None:
         """Add up the losses; at the end of a tick, of the budget or on a signal, act."""
         self._accumulate(outputs)
+        self.interrupt.agree()
         before = model.nimg - model.images_per_step
         done = model.nimg >= self.budget
         if done or model.nimg // self.per_tick > before // self.per_tick:

@@ -164,9 +164,22 @@ def _training(config: dict[str, Any]) -> list[str]:
             continue
         if not _is_int(value) or value < 1:
             problems.append(f"model.training.{key}={value}: use a whole number from 1")
-    devices = config["trainer"]["devices"]
-    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
-        problems.append(f"trainer.devices={devices}: one device per trial, so 1 or [index]")
+    return problems + _devices(config["trainer"], config)
+
+
+def _devices(trainer: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    devices, problems = trainer["devices"], []
+    indices = isinstance(devices, list) and devices and all(map(_is_int, devices))
+    if not indices and not (_is_int(devices) and devices >= 1):
+        return [f"trainer.devices={devices}: use a whole number from 1, or indices such as [0,1]"]
+    count = len(devices) if indices else devices
+    if count > 1 and trainer["strategy"] not in ("auto", "ddp"):
+        problems.append(f"trainer.strategy={trainer['strategy']}: use ddp for several devices")
+    for name, model in (("", config["model"]), ("pretrain.", config["pretrain"].get("model"))):
+        size = model and model["training"]["batch_size"]
+        if _is_int(size) and size % count:
+            key = f"{name}model.training.batch_size"
+            problems.append(f"{key}={size}: {count} devices share it equally, so use a multiple")
     return problems
 
 

@@ -188,11 +188,11 @@ def _fakes(
 
 
 def _mirror(config: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:
-    """Show the values on W&B beside the runs of the same pair."""
-    from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
+    """Show the values in the tracker, on W&B beside the runs of the same pair."""
+    from stylegan_tl.tracking import mirror_of, run_id
 
     source = (config["source"] or {}).get("name", "images")
-    with WandbMirror() as mirror:
+    with mirror_of(config["logger"]) as mirror:
         mirror.start(
             out.parent,
             project=config["logger"].get("project", ""),
@@ -202,7 +202,7 @@ def _mirror(config: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> No
             name=f"evaluation of {config['checkpoint'] or config['images']}",
             id=run_id("evaluate", *(rows[0].get(k) for k in _IDENTITY)),
             config={key: config[key] for key in ("metric", "target", "seed", "num_images")},
-            mode=resolve_mode(config["logger"]["mode"]),
+            mode=config["logger"]["mode"],
         )
         mirror.records(rows, kimg=rows[0].get("kimg", 0))
 

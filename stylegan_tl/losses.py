@@ -59,13 +59,15 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_length_penalty(
-    lengths: Tensor, pl_mean: Tensor, decay: float = 0.01
+    lengths: Tensor, pl_mean: Tensor, decay: float = 0.01, *, mean: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """((length - a)^2 [N], a []) where a is the running mean `pl_mean` moved on by `decay`.
 
-    The target a is a constant of the penalty: no gradient flows through it.
+    The target a is a constant of the penalty: no gradient flows through it. `mean` is that of the
+    whole batch where `lengths` are a part of it.
     """
-    new_mean = pl_mean.lerp(lengths.detach().mean().to(pl_mean), decay)
+    mean = lengths.detach().mean() if mean is None else mean
+    new_mean = pl_mean.lerp(mean.to(pl_mean), decay)
     return (lengths - new_mean).square(), new_mean
 
 

@@ -1,4 +1,4 @@
-"""What a trial leaves behind: its record, its tick lines, its pictures, its mirror on W&B."""
+"""What a trial leaves behind: its record, its tick lines, its pictures, its mirror in a tracker."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from stylegan_tl.metrics.flags import diversity
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
+from stylegan_tl.study.collect import cell_of
 from stylegan_tl.study.trial import Trial, commit, hardware, identity, versions
-from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
+from stylegan_tl.tracking import Mirror, run_id
 
 __all__ = [
     "announce",
@@ -63,9 +64,13 @@ def new_trial(
     return trial
 
 
-def start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, folder: Path) -> None:
-    """Begin the W&B run: grouped by pair, tagged by strategy, model and augmentation."""
-    logger = config["logger"]
+def start_mirror(mirror: Mirror, config: dict[str, Any], trial: Trial, folder: Path) -> None:
+    """Begin the mirrored run: grouped by pair, tagged by strategy, model and augmentation.
+
+    Its configuration begins with what runs are grouped by, one value each (source, target, freeze,
+    model, augment, study, seed); `options` holds the whole.
+    """
+    logger, cell = config["logger"], cell_of(trial)
     source, target = config["source"]["name"], config["target"]["name"]
     mirror.start(
         folder,
@@ -77,8 +82,8 @@ def start_mirror(mirror: WandbMirror, config: dict[str, Any], trial: Trial, fold
         ],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
         id=run_id(trial.study, identity(trial.config), trial.seed, trial.started),
-        config=config,
-        mode=resolve_mode(logger["mode"]),
+        config={**cell, "study": trial.study, "seed": trial.seed, "options": config},
+        mode=logger["mode"],
     )
 
 
@@ -141,7 +146,7 @@ def write_grid(
     folder: Path,
     samples: FixedSamples,
     relative: Callable[[np.ndarray], float | None],
-    mirror: WandbMirror,
+    mirror: Mirror,
     model: AdversarialModel,
     kimg: float,
 ) -> dict[str, float | None]:
@@ -192,7 +197,7 @@ def finish(
     trial: Trial,
     before: np.ndarray,
     after: np.ndarray,
-    mirror: WandbMirror,
+    mirror: Mirror,
 ) -> None:
     """Write the pictures of the whole run and close the record."""
     source, target = config["source"]["name"], config["target"]["name"]
@@ -209,7 +214,8 @@ def finish(
             pictures.plot_metric(path, entry["at"], name, better=entry["better"])
             files[name] = path.name
     if mirror.path is not None:
-        files["wandb"] = str(Path(mirror.path).relative_to(folder))
+        kind = config["logger"].get("kind", "wandb")
+        files[kind] = str(Path(mirror.path).relative_to(folder))
     trial.files = {**files, "checkpoint_sha256": file_sha256(folder / "last.ckpt")}
     trial.close("complete")
     trial.save(folder / "trial.json")

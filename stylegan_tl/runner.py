@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock, Timeout
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stylegan_tl.assembly import (
@@ -25,12 +26,14 @@ from stylegan_tl.assembly import (
     open_target,
     samples_of,
 )
-from stylegan_tl.callbacks import Interrupt, SourceChange, Ticker
+from stylegan_tl.callbacks import Interrupt, SourceChange, Ticker, TrainingDiverged
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.module import ImageData
 from stylegan_tl.freeze.base import Freeze, additions, freeze_of
 from stylegan_tl.measuring import check_metrics, evaluation_of
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.parallel import count_of, is_worker, joined, launch, trainer_options
+from stylegan_tl.processes import from_first, ranks
 from stylegan_tl.record import (
     announce,
     diversity_of,
@@ -42,9 +45,9 @@ from stylegan_tl.record import (
     write_grid,
 )
 from stylegan_tl.source.obtain import find_source, obtain_source
-from stylegan_tl.source.portable import SourceModel
+from stylegan_tl.source.portable import SourceModel, read_model
 from stylegan_tl.study.trial import MetricsLog, Trial, TrialMismatch, check_same
-from stylegan_tl.tracking import WandbMirror
+from stylegan_tl.tracking import Mirror, mirror_of
 
 __all__ = ["run_trial"]
 
@@ -62,27 +65,41 @@ def run_trial(config: dict[str, Any], folder: str | Path, *, choices: dict[str, 
     """Run, resume or skip the trial of `config` in `folder`; return the exit code.
 
     0: complete (now or before). 128 + n: ended by signal n, the same command resumes.
-    Raises TrialMismatch if the folder holds another configuration, ValueErrors for bad input.
+    With trainer.devices above 1 it starts a process for each, unless torchrun has. Raises
+    TrialMismatch if the folder holds another configuration, ValueErrors for bad input.
     """
-    from filelock import FileLock, Timeout
+    count = count_of(config["trainer"])
+    if count > 1 and not is_worker() and not config["dry_run"]:
+        return launch(_run_once, count, (config, Path(folder).resolve(), choices))
+    return _run_once(config, Path(folder).resolve(), choices)
 
-    folder = Path(folder).resolve()
+
+def _run_once(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
+    """Run unless it is complete; the first process of a trial asks and has the lock."""
+    with joined(config["trainer"]):
+        lock = FileLock(folder / ".lock")
+        try:
+            if from_first(lambda: _is_complete(config, folder, lock)):
+                say(f"complete already, nothing to do: {folder}")
+                return 0
+            return _run(config, folder, choices)
+        except _Interrupted as interrupted:
+            return interrupted.code
+        finally:
+            lock.release()  # does nothing where it was not acquired
+
+
+def _is_complete(config: dict[str, Any], folder: Path, lock: FileLock) -> bool:
+    """Whether there is nothing to do; if there is, the folder is locked."""
     folder.mkdir(parents=True, exist_ok=True)
     before = check_same(folder, config)
     if before is not None and before.is_complete:
-        say(f"complete already, nothing to do: {folder}")
-        return 0
-    lock = FileLock(folder / ".lock")
+        return True
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"another process is running the trial in {folder}") from None
-    try:
-        return _run(config, folder, choices)
-    except _Interrupted as interrupted:
-        return interrupted.code
-    finally:
-        lock.release()
+    return False
 
 
 def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
@@ -99,17 +116,16 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     trial = new_trial(config, folder, choices, source, reports)
     trial.freeze = freeze.apply(model)
     announce(config, folder, target, model, source, reports, trial)
-    with Interrupt() as interrupt, WandbMirror(say=say) as mirror:
-        start_mirror(mirror, config, trial, folder)
+    with Interrupt() as interrupt, mirror_of(config["logger"], say=say) as mirror:
+        if _is_first():
+            start_mirror(mirror, config, trial, folder)
         try:
             code = _fit(config, folder, target, source, model, freeze, trial, mirror, interrupt)
         except BaseException as error:
             if interrupt.signal is not None:  # asked twice to stop: the last checkpoint stands
-                trial.close("interrupted", f"signal {interrupt.signal}")
-                trial.save(folder / "trial.json")
+                _close(trial, folder, "interrupted", f"signal {interrupt.signal}")
                 return interrupt.exit_code
-            trial.close("failed", f"{type(error).__name__}: {error}")
-            trial.save(folder / "trial.json")
+            _close(trial, folder, "failed", f"{type(error).__name__}: {error}")
             raise
         mirror.finish(code)
     return code
@@ -123,13 +139,14 @@ def _fit(
     model: AdversarialModel,
     freeze: Freeze,
     trial: Trial,
-    mirror: WandbMirror,
+    mirror: Mirror,
     interrupt: Interrupt,
 ) -> int:
     log, checkpoint = MetricsLog(folder / "metrics.jsonl"), folder / "last.ckpt"
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
     resume = _rewind(log, trial, checkpoint, model)
+    count = ranks()[0]
     grid = partial(write_grid, folder, samples, diversity_of(target, samples), mirror)
     measured = bool(config["metric"]["names"]) and model.lineage["source"] is not None
     ticker = Ticker(
@@ -142,12 +159,12 @@ def _fit(
         sinks=[log.append, partial(update, trial, folder), mirror.row, say_tick],
         interrupt=interrupt,
         change=SourceChange(model, freeze.strategy.init) if measured else None,
-        history=log.read(),
+        history=log.read() if _is_first() else (),
     )
     data = ImageData(
         target.dataset,
         target.train,
-        batch_size=config["model"]["training"]["batch_size"],
+        batch_size=config["model"]["training"]["batch_size"] // count,
         seed=config["seed"],
         xflip=bool(config["target"].get("xflip", False)),
     )
@@ -156,11 +173,10 @@ def _fit(
         with suppress(SIGTERMException):  # Lightning's, after the ticker has saved
             trainer.fit(model, data, ckpt_path=checkpoint if resume else None)
     if interrupt.signal is not None and model.nimg < ticker.budget:
-        trial.close("interrupted", f"signal {interrupt.signal}")
-        trial.save(folder / "trial.json")
+        _close(trial, folder, "interrupted", f"signal {interrupt.signal}")
         say(f"interrupted at {model.nimg / 1000:g} kimg; the same command resumes. {folder}")
         return interrupt.exit_code
-    finish(config, folder, trial, before, samples(model), mirror)
+    from_first(lambda: finish(config, folder, trial, before, samples(model), mirror))
     return 0
 
 
@@ -168,10 +184,57 @@ def _takes_source(freeze: Freeze) -> bool:
     return "source" in freeze.strategy.init.values()
 
 
+def _is_first() -> bool:
+    return ranks()[1] == 0
+
+
+def _close(trial: Trial, folder: Path, state: str, reason: str) -> None:
+    """How the run ended, in the record."""
+    trial.close(state, reason)
+    if _is_first():
+        trial.save(folder / "trial.json")
+
+
 def _source(config: dict[str, Any], named: SourceModel | None) -> SourceModel | None:
     if named is not None or config["source"]["kind"] == "scratch":
         return named
-    return obtain_source(pretrain_config(config), cache_of(config), _train_source, say)
+    own, cache = pretrain_config(config), cache_of(config)
+    if ranks()[0] == 1:
+        return obtain_source(own, cache, _train_source, say)
+    if _is_first():
+        _lead(own, cache)
+    else:
+        _follow(own)
+    return read_model(find_source(own, cache))
+
+
+def _lead(config: dict[str, Any], cache: Path) -> None:
+    """Get or train the source model; tell the other processes when to train with this one."""
+
+    def train(own: dict[str, Any], folder: Path) -> None:
+        from_first(lambda: ("train", folder))
+        _train_source(own, folder)
+
+    try:
+        obtain_source(config, cache, train, say)
+    except Exception as error:
+        reason = str(error)
+        with suppress(RuntimeError):  # the others may be gone
+            from_first(lambda: ("failed", reason))
+        raise
+    from_first(lambda: ("done", None))
+
+
+def _follow(config: dict[str, Any]) -> None:
+    """What the first process says. What ends a training ends it in all alike."""
+    error: Exception | None = None
+    while (said := from_first(lambda: None))[0] != "done":
+        if said[0] == "failed":
+            raise error or ValueError(said[1])
+        try:
+            _train_source(config, said[1])
+        except (TrainingDiverged, _Interrupted) as ended:
+            error = ended
 
 
 def _train_source(config: dict[str, Any], folder: Path) -> None:
@@ -190,7 +253,8 @@ def _rewind(log: MetricsLog, trial: Trial, checkpoint: Path, model: AdversarialM
         nimg = state["stylegan_tl"]["nimg"]
         _check_unchanged(checkpoint, state["stylegan_tl"]["lineage"], model.lineage)
         say(f"resumes at {nimg / 1000:g} kimg")
-    log.rewind(nimg)
+    if _is_first():
+        log.rewind(nimg)
     trial.rewind(nimg / 1000)
     return resume
 
@@ -209,11 +273,8 @@ def _check_unchanged(checkpoint: Path, then: dict[str, Any], now: dict[str, Any]
 
 
 def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    own = config["trainer"]
     return pl.Trainer(
-        accelerator=own["accelerator"],
-        devices=own["devices"],
-        strategy=own["strategy"],
+        **trainer_options(config["trainer"]),
         max_epochs=1,
         max_steps=-1,
         callbacks=callbacks,

@@ -1,7 +1,7 @@
-"""A mirror of the run on Weights & Biases that never blocks a run and never ends one.
+"""Mirrors of the run: what a tracker shows. They never block a run and never end one.
 
-The canonical record is `metrics.jsonl` and `trial.json`. The mode is resolved here before
-`wandb.init`, which left alone raises without a key and waits 100 s without a network.
+The canonical record is `metrics.jsonl` and `trial.json`. For Weights & Biases the mode is resolved
+here before `wandb.init`, which left alone raises without a key and waits 100 s without a network.
 """
 
 import configparser
@@ -12,14 +12,106 @@ import socket
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-__all__ = ["MODES", "WandbMirror", "resolve_mode", "run_id"]
+__all__ = [
+    "KINDS",
+    "MODES",
+    "Mirror",
+    "WandbMirror",
+    "mirror_of",
+    "resolve_mode",
+    "run_id",
+    "scalars",
+]
 
+KINDS = ("wandb", "tensorboard")
 MODES = ("online", "offline", "disabled")
 _ALIASES = {"run": "online", "dryrun": "offline"} | {mode: mode for mode in MODES}
 _PROBE_SECONDS = 3.0
+
+
+class Mirror(Protocol):
+    """What a run tells a tracker. Whatever the tracker does, every method returns normally.
+
+    Use as `with mirror_of(…) as mirror: mirror.start(…)`, or call `finish` in a `finally`.
+    """
+
+    def __enter__(self) -> "Mirror":
+        """Itself."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish, with the exit code 1 after an error."""
+
+    @property
+    def path(self) -> Path | None:
+        """The folder of the tracker's files of this run; None before `start`."""
+
+    def start(
+        self,
+        run_dir: str | Path,
+        *,
+        project: str,
+        group: str,
+        job_type: str,
+        tags: Iterable[str],
+        name: str,
+        id: str,
+        config: Mapping[str, Any],
+        mode: str | None,
+    ) -> None:
+        """Begin, or continue, the run `id` under `run_dir`; `mode` is one of MODES, None decides.
+
+        `group` is "source->target", so that seeds and strategies of one pair lie together.
+        """
+
+    def log(self, values: Mapping[str, Any], better: Mapping[str, str] | None = None) -> None:
+        """Add one row of scalars; it must have `kimg`, the x-axis of every plot.
+
+        `better` says of a key whether "min" or "max" is its best.
+        """
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Add the row of a tick: see `scalars`."""
+
+    def image(
+        self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"
+    ) -> None:
+        """Add one picture."""
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Set final values of the run."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run. Does nothing if there is none; safe to call twice."""
+
+
+def mirror_of(logger: Mapping[str, Any], *, say: Callable[[str], None] = print) -> Mirror:
+    """The mirror of a `logger` configuration. ValueError if its kind is unknown."""
+    kind = logger.get("kind", "wandb")
+    if kind not in KINDS:
+        raise ValueError(f"logger.kind={kind!r}: allowed are {', '.join(KINDS)}")
+    if kind == "wandb":
+        return WandbMirror(say=say)
+    from stylegan_tl.tensorboard import TensorBoardMirror
+
+    return TensorBoardMirror(say=say)
+
+
+def scalars(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(values, better) of the row of a tick: its scalars, `change/<group>`, `flag/<name>`.
+
+    A flag is 1 at the tick where it begins; the records of an evaluation say what is better.
+    """
+    nested = ("evaluations", "change", "change_note", "flags")
+    values = {k: v for k, v in row.items() if k not in nested}
+    values |= {f"change/{group}": v for group, v in row.get("change", {}).items()}
+    values |= {f"flag/{flag['flag']}": 1 for flag in row.get("flags", ())}
+    records = row.get("evaluations", ())
+    values |= {f"{r['metric']}_stderr": r["stderr"] for r in records if "stderr" in r}
+    better = {r["metric"]: r.get("better", "min") for r in records}
+    return {k: v for k, v in values.items() if v is not None}, better
 
 
 def resolve_mode(
@@ -61,10 +153,7 @@ def run_id(*identity: object) -> str:
 
 
 class WandbMirror:
-    """One W&B run. Every method returns normally whatever W&B does; its first error is printed.
-
-    Use as `with WandbMirror() as mirror: mirror.start(...)`, or call `finish` in a `finally`.
-    """
+    """One W&B run (a `Mirror`); the first error of W&B is printed."""
 
     def __init__(self, *, say: Callable[[str], None] = print) -> None:
         self.mode = "disabled"
@@ -101,13 +190,13 @@ class WandbMirror:
         name: str,
         id: str,
         config: Mapping[str, Any],
-        mode: str,
+        mode: str | None,
     ) -> None:
         """Begin, or continue, the run `id` under `run_dir/wandb`; online falls back to offline.
 
-        `mode` is what `resolve_mode` returned. `group` is "source->target", so that seeds and
-        strategies of one pair lie together.
+        ValueError if `mode` is none that `resolve_mode` knows.
         """
+        mode = resolve_mode(mode)
         self.finish(0)
         self._better, self._warned = {}, False
         if mode == "disabled":
@@ -127,27 +216,13 @@ class WandbMirror:
             self._guard("could not start offline", lambda: self._init_after_failure(arguments))
 
     def log(self, values: Mapping[str, Any], better: Mapping[str, str] | None = None) -> None:
-        """Add one row of scalars; it must have `kimg`, the x-axis of every plot.
-
-        `better` says of a key whether "min" or "max" is its best, which the summary then shows.
-        """
+        """Add one row of scalars; the summary shows the best of what has one."""
         self._to_run("could not log", lambda: self._log(dict(values), better or {}))
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """Add the row of a tick: scalars, `change/<group>`, `flag/<name>` where one begins.
-
-        The records of an evaluation say what is better. A flag is an alert too, where online.
-        """
-        nested = ("evaluations", "change", "change_note", "flags")
-        values = {k: v for k, v in row.items() if k not in nested}
-        change, raised = row.get("change", {}), row.get("flags", ())
-        values |= {f"change/{group}": v for group, v in change.items() if v is not None}
-        values |= {f"flag/{flag['flag']}": 1 for flag in raised}
-        records = row.get("evaluations", ())
-        values |= {f"{r['metric']}_stderr": r["stderr"] for r in records if "stderr" in r}
-        better = {r["metric"]: r.get("better", "min") for r in records}
-        self.log({k: v for k, v in values.items() if v is not None}, better)
-        for flag in raised:
+        """Add the row of a tick; its flags are alerts too, where online."""
+        self.log(*scalars(row))
+        for flag in row.get("flags", ()):
             self._to_run("could not alert", lambda flag=flag: self._alert(flag))
 
     def image(

@@ -13,12 +13,13 @@ from typing import Any
 from filelock import FileLock
 
 from stylegan_tl.files import write_atomic
-from stylegan_tl.metrics.fakes import Fakes, from_first, make_rows, ranks, spool_folder
+from stylegan_tl.metrics.fakes import Fakes, make_rows, spool_folder
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.interval import SMALLEST
 from stylegan_tl.metrics.measure import FEW_REALS, Bank, Reals, measure, rows_of
 from stylegan_tl.metrics.protocol import LEAST_ROUNDS, Protocol, expand
 from stylegan_tl.metrics.reference import MAX_FEATURES, reference_hash
+from stylegan_tl.processes import from_first, ranks
 
 __all__ = ["check", "evaluate"]
 

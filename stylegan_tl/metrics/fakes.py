@@ -22,10 +22,9 @@ from torch import Tensor, distributed, nn
 
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.protocol import Protocol
+from stylegan_tl.processes import ranks
 
-__all__ = [
-    "CHUNK", "Fakes", "Rows", "ahead", "from_first", "make_rows", "ranks", "spool_folder",
-]  # fmt: skip
+__all__ = ["CHUNK", "Fakes", "Rows", "ahead", "make_rows", "spool_folder"]
 
 CHUNK = 1024  # images between two writes; a multiple of the generator's own blocks
 
@@ -135,29 +134,6 @@ def ahead(
         waiting = following
     if waiting is not None:
         yield _arrived(waiting, main)
-
-
-def ranks() -> tuple[int, int]:
-    """How many processes work together, and which of them this is."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_world_size(), distributed.get_rank()) if together else (1, 0)
-
-
-def from_first(make: Callable[[], Any]) -> Any:
-    """What `make` returns on the first rank, on all; a failure there fails everywhere."""
-    together, rank = ranks()
-    if together == 1:
-        return make()
-    answer: list[Any] = [None, None]
-    if rank == 0:
-        try:
-            answer[0] = make()
-        except Exception as error:  # the other ranks must not wait for ever
-            answer[1] = error
-    distributed.broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]
 
 
 def _arrived(made: tuple[Any, Tensor, Any], stream: Any) -> tuple[Any, Tensor]:

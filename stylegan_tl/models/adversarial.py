@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_tl import ema, losses
+from stylegan_tl.processes import agree, average_gradients
 
 __all__ = ["AdversarialModel", "Objective", "Penalty", "Training", "bf16_pays", "to_uint8"]
 
@@ -22,7 +23,10 @@ _STREAMS |= {"penalty_G": 6, "penalty_D": 7, "objective": 8}
 
 @dataclass(frozen=True)
 class Training:
-    """How both networks are optimised; intervals count iterations, `ema_kimg` is a half-life."""
+    """How both networks are optimised; intervals count iterations, `ema_kimg` is a half-life.
+
+    `batch_size` counts the images of all processes together, `micro_batch` those of a pass in one.
+    """
 
     batch_size: int = 32
     micro_batch: int | None = None
@@ -99,7 +103,9 @@ class AdversarialModel(pl.LightningModule):
     {"image": float32 [N, 3, R, R] in [-1, 1], "label": float32 [N, c_dim]}, and for an objective
     "index": int64 [N], which of the training images each is.
     Random draws come from generators seeded by (seed, nimg, rank, stream), so a resumed run
-    repeats them. `augment` is assigned after construction; it is part of the state.
+    repeats them. Of several processes each has its part of the batch; gradients, buffers and
+    statistics are averaged, so the state is the same in all. `augment` is assigned after
+    construction; it is part of the state.
     """
 
     automatic_optimization = False
@@ -155,16 +161,20 @@ class AdversarialModel(pl.LightningModule):
             count, self.G.z_dim, generator=generator, device=generator.device, dtype=torch.float32
         )
 
-    def generator(self, stream: str) -> torch.Generator:
-        """The random stream of this iteration, a function of (seed, nimg, rank) alone."""
-        key = [self.seed, self.nimg, self.global_rank, _STREAMS[stream]]
+    def generator(self, stream: str, *, rank: int | None = None) -> torch.Generator:
+        """The random stream of this iteration, a function of (seed, nimg, rank) alone.
+
+        `rank` is this process's own unless it is given.
+        """
+        rank = self.global_rank if rank is None else rank
+        key = [self.seed, self.nimg, rank, _STREAMS[stream]]
         state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
         return torch.Generator(self.device).manual_seed(state & (2**63 - 1))
 
     @property
     def images_per_step(self) -> int:
         """Real images that one optimiser step of D consumes, over all processes."""
-        return self.training_plan.batch_size * (self._trainer.world_size if self._trainer else 1)
+        return self.training_plan.batch_size
 
     # -- Lightning ---------------------------------------------------------------------------
 
@@ -189,8 +199,7 @@ class AdversarialModel(pl.LightningModule):
         if self.objective is not None:
             with self.toggled_optimizer(opt_G):
                 stats = self._step_objective(opt_G, batch)
-            self._advance()
-            return stats
+            return self._advance(stats)
         if _trains(self.G):
             with self.toggled_optimizer(opt_G):
                 stats |= self._step_G(opt_G, label)
@@ -201,8 +210,7 @@ class AdversarialModel(pl.LightningModule):
                 stats |= self._step_D(opt_D, real, label)
                 if plan.r1_gamma and iteration % plan.r1_interval == 0:
                     stats |= self._step_R1(opt_D, real, label)
-        self._advance()
-        return stats
+        return self._advance(stats)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Store the clock, the lineage and the class: all that rebuilding needs."""
@@ -232,7 +240,7 @@ class AdversarialModel(pl.LightningModule):
             self.manual_backward(loss)
             total += loss.detach()
             self._penalise("G", z[part], label, part, extra, penalties)
-        opt_G.step()
+        self._step(opt_G)
         return {"loss_G": total, **penalties}
 
     def _step_objective(
@@ -250,7 +258,7 @@ class AdversarialModel(pl.LightningModule):
             self.manual_backward(sum(found.values()) * share)
             for name, loss in found.items():
                 stats[name] = stats.get(name, 0) + loss.detach() * share
-        opt_G.step()
+        self._step(opt_G)
         return {"loss_G": sum(stats.values()), **stats}
 
     def _step_D(
@@ -272,7 +280,7 @@ class AdversarialModel(pl.LightningModule):
             total += loss.detach()
             logits.append((pair[0].detach(), pair[1].detach()))
             self._penalise("D", real[part], label, part, extra, penalties)
-        opt_D.step()
+        self._step(opt_D)
         real_logits, fake_logits = (torch.cat(side) for side in zip(*logits, strict=True))
         if self.augment is not None:
             self.augment.observe(real_logits)
@@ -323,11 +331,20 @@ class AdversarialModel(pl.LightningModule):
             penalty = losses.r1_penalty(image, logits).sum() / len(label)
             self.manual_backward(penalty * (plan.r1_gamma / 2 * plan.r1_interval))
             total += penalty.detach()
-        opt_D.step()
+        self._step(opt_D)
         return {"r1": total}
 
-    def _advance(self) -> None:
+    def _step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Step on the gradients of the whole batch."""
+        average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()
+
+    def _advance(self, stats: dict[str, Tensor]) -> dict[str, Tensor]:
+        """End the iteration: buffers and `stats` agree, EMA and clock move; return the stats."""
         plan = self.training_plan
+        stats = {name: value.detach().clone() for name, value in stats.items()}
+        buffers = (b for name, b in self.named_buffers() if not name.startswith("G_ema."))
+        agree([*buffers, *stats.values()])
         self.nimg += self.images_per_step
         beta = ema.half_life_decay(
             self.images_per_step, plan.ema_kimg, self.nimg, rampup=plan.ema_rampup
@@ -335,6 +352,7 @@ class AdversarialModel(pl.LightningModule):
         ema.update_ema(self.G_ema, self.G, beta)
         if self.augment is not None:
             self.augment.adapt(self.images_per_step)
+        return stats
 
     def _groups(self, network: str, lr: float) -> list[dict]:
         """The parameters of a network by learning rate, those of the plan's own rate first."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stylegan_tl import losses
 from stylegan_tl.models.adversarial import AdversarialModel, bf16_pays
 from stylegan_tl.networks import stylegan2
+from stylegan_tl.processes import mean
 
 __all__ = ["StyleGAN2"]
 
@@ -71,14 +72,15 @@ class StyleGAN2(AdversarialModel):
             images = self.G.synthesis(ws, generator=generator)
             noise = torch.randn(images.shape, generator=generator, device=images.device)
             length = losses.path_lengths(images, ws, noise)
-            penalty, _ = losses.path_length_penalty(length, self.pl_mean)
+            target = mean(length.detach().mean())
+            penalty, _ = losses.path_length_penalty(length, self.pl_mean, mean=target)
             weight = self.pl_weight * self.pl_interval / count
             # 0 * images keeps every parameter of G in the graph
             self.manual_backward(penalty.sum() * weight + 0 * images[:, 0, 0, 0].sum())
             lengths.append(length.detach())
-        opt_G.step()
-        _, mean = losses.path_length_penalty(torch.cat(lengths), self.pl_mean)
-        self.pl_mean.copy_(mean)
+        self._step(opt_G)
+        _, moved = losses.path_length_penalty(torch.cat(lengths), self.pl_mean)
+        self.pl_mean.copy_(moved)
         return {"path_length": torch.cat(lengths).mean()}
 
     def _logits(

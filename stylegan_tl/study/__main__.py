@@ -32,6 +32,8 @@ _RUN = ("retry_failed", "gpus", "per_gpu", "gpu_memory", "processes", "threads",
 VERBS = {
     "plan": Verb("plan", "the matrix, what exists, what is to come; commands=true: its commands",
                  ("commands",)),
+    "wandb": Verb("wandb_page", "a report of the study on W&B; entity= project=",
+                  ("entity", "project")),
     "run": Verb("", f"train what is missing; also {' '.join(k + '=' for k in _RUN)}", _RUN),
     "table": Verb("table", "trials as CSV, Markdown and LaTeX, with error bars",
                   ("out", "metrics", "measures", "same_reals")),

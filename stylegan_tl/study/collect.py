@@ -17,7 +17,8 @@ import numpy as np
 from stylegan_tl.study.comparable import ProtocolMismatch, comparable
 from stylegan_tl.study.trial import Trial
 
-__all__ = ["CELL", "Curve", "Outcome", "check_protocols", "check_unique", "collect", "run_folders"]
+__all__ = ["CELL", "Curve", "Outcome", "cell_of", "check_protocols", "check_unique"]
+__all__ += ["collect", "run_folders"]
 
 CELL = ("source", "target", "freeze", "model", "augment")
 """What every cell has; a study's further factors come after these."""
@@ -174,7 +175,7 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
             state=trial.state,
             reason=trial.reason,
             study=trial.study,
-            cell=_shared({**_cell(trial), **{f: _value(trial, f) for f in further}}, same),
+            cell=_shared({**cell_of(trial), **{f: _value(trial, f) for f in further}}, same),
             seed=trial.seed,
             kimg=trial.kimg,
             seconds=trial.wall_seconds,
@@ -191,7 +192,8 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
         return Outcome(run=run, state="unreadable", reason=reason)
 
 
-def _cell(trial: Trial) -> dict[str, str]:
+def cell_of(trial: Trial) -> dict[str, str]:
+    """What a trial has for each of CELL; a chain of sources is written a->b."""
     config, choices = trial.config, trial.choices
     return {
         "source": _source(trial),

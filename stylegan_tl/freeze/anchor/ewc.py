@@ -93,7 +93,7 @@ class EWC(L2SP):
 
     def _latents(self, model: nn.Module) -> Iterable[tuple[Tensor, Tensor]]:
         """Latents from the run's own seed, with classes drawn evenly if there are any."""
-        generator = model.generator("penalty_G")
+        generator = model.generator("penalty_G", rank=0)  # the same in every process
         c_dim = self.source.G.c_dim
         for _ in range(self.samples):
             z, c = model.latents(1, generator), torch.zeros(1, c_dim, device=model.device)
