@@ -1,16 +1,17 @@
-"""What reaches an extractor: pixel values on one scale, at a size that it can work with."""
+"""What reaches an extractor: pixel values on one scale, a size and an arithmetic it works with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "perceptual_rows", "resized", "to_255",
-    "within",
+    "IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "float32_arithmetic", "perceptual_rows",
+    "resized", "to_255", "within",
 ]  # fmt: skip
 
 PERCEPTUAL_SIZE = 256  # perceptual distances are taken at no more than this (Karras et al. 2019)
@@ -57,3 +58,21 @@ def perceptual_rows(maps: Iterable[Tensor], weights: Iterable[Tensor] | None = N
         x = x if w is None else x * w.sqrt().view(1, -1, 1, 1)
         rows.append(x.flatten(1) / (x.shape[2] * x.shape[3]) ** 0.5)
     return torch.cat(rows, 1)
+
+
+@contextmanager
+def float32_arithmetic() -> Iterator[None]:
+    """Convolutions and matrix products of float32 in float32, not in TF32, while this lasts.
+
+    By default cuDNN rounds the factors of a convolution to TF32's 10 bits. The flags are the
+    process's and are put back; autocast is another matter and stays.
+    """
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    convolutions = cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = convolutions
