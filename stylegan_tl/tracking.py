@@ -145,10 +145,20 @@ class WandbMirror:
         values |= {f"flag/{flag['flag']}": 1 for flag in raised}
         records = row.get("evaluations", ())
         values |= {f"{r['metric']}_stderr": r["stderr"] for r in records if "stderr" in r}
-        better = {r["metric"]: r.get("better", "min") for r in records}
-        self.log({k: v for k, v in values.items() if v is not None}, better)
+        self.log(_known(values), _better(records))
         for flag in raised:
             self._to_run("could not alert", lambda flag=flag: self._alert(flag))
+
+    def records(self, records: Iterable[Mapping[str, Any]], *, kimg: float) -> None:
+        """Add the records of one evaluation as one row: values, `<metric>_stderr`.
+
+        What is None is left out. The records say what is better, "min" unless they do.
+        """
+        records = list(records)
+        values = {r["metric"]: r["value"] for r in records}
+        values |= {f"{r['metric']}_stderr": r.get("stderr") for r in records}
+        better = _better(r for r in records if r["value"] is not None)
+        self.log({"kimg": kimg, **_known(values)}, better)
 
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"
@@ -221,6 +231,14 @@ class WandbMirror:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._say(f"W&B {doing} ({reason[:200]}); training and the local record go on.")
         self._warned = True
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _better(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {r["metric"]: r.get("better", "min") for r in records}
 
 
 def _quiet(wandb: Any) -> Any:
