@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,14 +66,43 @@ def float32_arithmetic() -> Iterator[None]:
     """Convolutions and matrix products of float32 in float32, not in TF32, while this lasts.
 
     By default cuDNN rounds the factors of a convolution to TF32's 10 bits. The flags are the
-    process's and are put back; autocast is another matter and stays.
+    process's, and PyTorch has two sets of them (since 2.9): both are put back as they were.
+    Autocast is another matter and stays.
     """
-    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
-    convolutions = cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    cudnn.allow_tf32 = False
+    newer = _precisions()
+    products = _readable(torch.get_float32_matmul_precision)
+    convolutions = _readable(lambda: torch.backends.cudnn.allow_tf32)
+    _set_older(products and "highest", None if convolutions is None else False)
+    for owner, _ in newer:
+        owner.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
-        cudnn.allow_tf32 = convolutions
+        _set_older(products, convolutions)
+        for owner, precision in newer:
+            owner.fp32_precision = precision
+
+
+def _set_older(products: str | None, convolutions: bool | None) -> None:
+    """Set the older flags, but one that is None: it could not be read, so not be put back."""
+    if products is not None:
+        torch.set_float32_matmul_precision(products)
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def _precisions() -> list[tuple[Any, str]]:
+    """Who holds the newer flags, and what they say; empty before PyTorch 2.9."""
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    if not hasattr(cudnn, "conv"):
+        return []
+    owners = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    return [(owner, owner.fp32_precision) for owner in owners]
+
+
+def _readable(flag: Callable[[], Any]) -> Any:
+    """What an older flag says; None if the newer ones say otherwise: then reading it raises."""
+    try:
+        return flag()
+    except RuntimeError:
+        return None

@@ -220,3 +220,25 @@ def test_the_flags_are_put_back_after_an_error(tf32):
         with pytest.raises(RuntimeError, match="out of memory"):
             call(IMAGES)
         assert _tf32() == (True, True)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch before 2.9")
+def test_the_newer_flags_are_put_back_too():
+    """With them PyTorch refuses to read the older ones."""
+    owners = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul
+    before = [owner.fp32_precision for owner in owners]
+    network = torch.nn.Module()
+    seen = []
+    network.forward = lambda x: seen.append([o.fp32_precision for o in owners]) or x.float()
+    try:
+        for owner, precision in zip(owners, ("tf32", "ieee", "tf32"), strict=True):
+            owner.fp32_precision = precision
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            torch.get_float32_matmul_precision()
+        Extractor("stub", network, digest="0", num_features=1, resize="none")(IMAGES)
+        assert [owner.fp32_precision for owner in owners] == ["tf32", "ieee", "tf32"]
+    finally:
+        for owner, precision in zip(owners, before, strict=True):
+            owner.fp32_precision = precision
+    assert seen == [["ieee"] * 3]
+    assert torch.get_float32_matmul_precision() == "highest"
