@@ -63,5 +63,8 @@ setup(
         "lmdb": ["lmdb>=1.4"],
         "tensorboard": ["tensorboard>=2.16"],
         "report": ["wandb-workspaces>=0.4.13"],
+        # Other launchers of a study than the local one: hydra/launcher=submitit_slurm or ray.
+        "slurm": ["hydra-submitit-launcher>=1.2,<2"],
+        "ray": ["hydra-ray-launcher>=1.2,<2"],
     },
 )

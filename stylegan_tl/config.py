@@ -184,11 +184,14 @@ def _devices(trainer: dict[str, Any], config: dict[str, Any]) -> list[str]:
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:
-    from stylegan_tl.metrics.protocol import LEAST_ROUNDS, expand
+    from stylegan_tl.metrics.protocol import expand
 
-    problems, names = [], []
     metric = config["metric"]
-    for name in metric["names"]:
+    given, names = metric["names"], []
+    if wrong := _not_a_list(given):
+        return [wrong, *_measuring(metric)]
+    problems = _measuring(metric)
+    for name in given:
         try:
             protocols = expand([name])
         except ValueError as error:
@@ -199,11 +202,26 @@ def _metrics(config: dict[str, Any]) -> list[str]:
             problems.append(f"metric.names: {name} needs held_out above 0")
     if metric["best"] is not None and metric["best"] not in names:
         problems.append(f"metric.best={metric['best']} is not one of metric.names")
+    return problems
+
+
+def _measuring(metric: dict[str, Any]) -> list[str]:
+    from stylegan_tl.metrics.protocol import LEAST_ROUNDS
+
+    problems = []
     if not _is_int(metric["rounds"]) or 0 != metric["rounds"] < LEAST_ROUNDS:
         problems.append(f"metric.rounds={metric['rounds']}: use 0, or at least {LEAST_ROUNDS}")
     if metric["precision"] not in ("fp32", "bf16"):
         problems.append(f"metric.precision={metric['precision']}: use fp32 or bf16")
     return problems
+
+
+def _not_a_list(names: Any) -> str | None:
+    """What to say of `metric.names` if it is no list of names."""
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return None
+    likely = names if isinstance(names, str) else "…"
+    return f"metric.names={names}: names is a list: metric.names=[{likely}]"
 
 
 def config_dirs(argv: Sequence[str]) -> list[str]:

@@ -225,6 +225,15 @@ class WandbMirror:
         for flag in row.get("flags", ()):
             self._to_run("could not alert", lambda flag=flag: self._alert(flag))
 
+    def records(self, records: Iterable[Mapping[str, Any]], *, kimg: float) -> None:
+        """Add the records of one evaluation as one row: values, `<metric>_stderr`.
+
+        What is None is left out. The records say what is better, "min" unless they do.
+        """
+        records = list(records)
+        values = {r["metric"]: r["value"] for r in records}
+        self.log(*scalars({"kimg": kimg, **values, "evaluations": records}))
+
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"
     ) -> None:

@@ -117,6 +117,16 @@ def test_a_number_that_cannot_work_is_named(compose, override: str) -> None:
         validate(compose([override]))
 
 
+@pytest.mark.parametrize("names", ["kid100_train_small", "null", "[[kid100_train_small]]"])
+def test_names_that_are_no_list_are_told_how_to_write_one(compose, names: str) -> None:
+    wanted = r"metric.names=.*: names is a list: metric.names=\["
+    with pytest.raises(ConfigError, match=wanted) as error:
+        validate(compose([f"metric.names={names}", "metric.rounds=7"]))
+    assert len(str(error.value).splitlines()) == 3  # the other mistake as well, and no more
+    if names == "kid100_train_small":
+        assert "metric.names=[kid100_train_small]" in str(error.value)
+
+
 def test_a_held_out_metric_needs_held_out_images(compose) -> None:
     names = "metric.names=[kid1k_heldout_small]"
     with pytest.raises(ConfigError, match="needs held_out above 0"):

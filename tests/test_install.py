@@ -56,6 +56,16 @@ def test_a_wheel_finds_its_configuration_and_carries_its_files(wheel, tmp_path) 
     assert not [n for n in names if n.split("/")[0] in ("conf", "tests", "experiments")]
 
 
+def test_each_launcher_is_an_extra(wheel) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    for extra, package in (("slurm", "hydra-submitit-launcher"), ("ray", "hydra-ray-launcher")):
+        assert f"Provides-Extra: {extra}\n" in metadata
+        needs = [s for s in metadata.splitlines() if s.startswith(f"Requires-Dist: {package}")]
+        assert [f'extra == "{extra}"' in line for line in needs] == [True]
+
+
 def test_metadata_is_what_the_readme_says() -> None:
     text = subprocess.run(
         [sys.executable, "setup.py", "--license", "--name"],

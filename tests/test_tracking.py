@@ -153,6 +153,37 @@ def test_the_row_of_a_tick_read_back(tmp_path, real_wandb):
     assert not [r for r in records if r["type"] == "alert"]  # nobody to alert offline
 
 
+def test_the_records_of_an_evaluation_read_back(tmp_path, real_wandb):
+    recall = {"metric": "recall1k_train_small", "better": "max", "stderr": 0.1, "extractor": "s"}
+    others = [
+        {"metric": "fid1k_train_small", "better": "min", "value": 40.0, "stderr": None},
+        {"metric": "swd500_train", "value": 3.0},
+        {"metric": "is1k_inception", "better": "max", "value": None, "stderr": None},
+    ]
+    with WandbMirror() as mirror:
+        mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+        mirror.records(iter([{**recall, "value": 0.3}, *others]), kimg=2.5)
+        mirror.records([{**recall, "value": 0.2}], kimg=3)
+        path = mirror.path
+    records = _reference_wandb_reader(next(path.glob("*.wandb")))
+    first, second = ({k: v for k, v in row.items() if k[0] != "_"} for row in _history(records))
+    assert first == {
+        "kimg": 2.5,
+        "recall1k_train_small": 0.3,
+        "recall1k_train_small_stderr": 0.1,
+        "fid1k_train_small": 40,
+        "swd500_train": 3,
+    }
+    assert second["kimg"] == 3
+    summary = {}
+    for record in records:
+        summary |= record.get("summary", {}).get("update", {})
+    assert summary["recall1k_train_small"] == {"max": 0.3, "last": 0.2}
+    assert summary["fid1k_train_small"] == {"min": 40, "last": 40}
+    assert summary["swd500_train"] == {"min": 3, "last": 3}
+    assert "is1k_inception" not in {r["metric"].get("name") for r in records if "metric" in r}
+
+
 def test_a_flag_is_an_alert_where_online():
     alerts, rows = [], []
     mirror = WandbMirror()

@@ -141,6 +141,14 @@ def test_without_ranges_it_starts_over(server, tmp_path, beginning):
     assert out.read_bytes() == CONTENT
 
 
+def test_a_beginning_that_is_the_whole_file_is_used_as_it_is(server, tmp_path):
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT)
+    out = weights.fetch(server.url, tmp_path / "weights.pth", sha256=SHA256[:8].upper())
+    assert out.read_bytes() == CONTENT
+    assert server.ranges == []
+    assert _names(tmp_path) == ["weights.pth"]
+
+
 def test_a_beginning_that_is_too_long_is_dropped(server, tmp_path):
     (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"more")
     out = weights.fetch(server.url, tmp_path / "weights.pth", sha256=SHA256)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stylegan_tl.files import file_sha256
 from stylegan_tl.metrics import catalogue
+from stylegan_tl.metrics.pixels import float32_arithmetic
 from stylegan_tl.metrics.protocol import EXTRACTORS
 
 __all__ = ["PRECISIONS", "Extractor", "check_extractor", "load_extractor", "verify_sha256"]
@@ -28,9 +29,10 @@ class Extractor:
     """A frozen network and what identifies its features.
 
     `network` maps uint8 [N, 3, R, R] to float32 [N, num_features]; `digest` is the SHA-256 of its
-    weights; `resize` says in words how images reach its input size; `precision` is that of
-    features and logits: in "bf16" convolutions and matrix products are in bfloat16 (autocast),
-    pooling and the result in float32. digest, resize and precision together are one protocol.
+    weights (of all its files, where it has several); `resize` says in words how images reach its
+    input size; `precision` is that of features and logits: "fp32" is float32 without TF32, in
+    "bf16" convolutions and matrix products are in bfloat16 (autocast), pooling and the result in
+    float32. digest, resize and precision together are one protocol.
     """
 
     def __init__(
@@ -75,19 +77,22 @@ class Extractor:
         """Rows float32 [N, E] whose squared Euclidean distance is the perceptual distance.
 
         Takes uint8 [N, 3, R, R], or float in [-1, 1], through which gradients flow. Always in
-        float32: it serves small distances. E grows with R: 8 million for lpips at 256 px.
+        float32 (gradients in what the caller's flags allow): it serves small distances. E grows
+        with R: 8 million for lpips at 256 px.
         ValueError if the extractor is not perceptual.
         """
         if not hasattr(self._network, "embed"):
             raise ValueError(f"extractor {self.name} is no perceptual distance: use small or lpips")
         self._check(images, images.is_floating_point())
-        return self._network.embed(images.to(self._device)).float()
+        with float32_arithmetic():
+            return self._network.embed(images.to(self._device)).float()
 
     @torch.no_grad()
     def _run(self, function: nn.Module, images: Tensor) -> Tensor:
         self._check(images)
         lower = self.precision == "bf16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=lower):
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=lower)
+        with float32_arithmetic(), autocast:
             return function(images.to(self._device)).float()
 
     def _check(self, images: Tensor, floats: bool = False) -> None:
@@ -111,9 +116,10 @@ def load_extractor(
 
     `path` is that file with its `sha256` (a prefix of 8 or more hex digits); without a path the
     catalogue's file is looked for in the cache. `dinov2` and `clip` take a folder with
-    `config.json` and `model.safetensors`. `heads` are LPIPS's linear layers (default: those that
-    torchmetrics carries). ValueError if the name is unknown, a file is missing, has another digest
-    or does not hold this network.
+    `config.json` and `model.safetensors`: `sha256` is of the latter, the extractor's digest of both
+    (the number of attention heads is only in the former). `heads` are LPIPS's linear layers
+    (default: those that torchmetrics carries). ValueError if the name is unknown, a file is
+    missing, has another digest or does not hold this network.
     """
     files = _located(name, path, sha256, heads, precision)
     network = _network(name, files)
@@ -183,8 +189,7 @@ def _located(
     if name != "lpips":
         return _Files(weights, None, digest)
     lines = _file(name, "heads", _bundled_heads() if heads is None else heads)
-    both = hashlib.sha256(f"{digest} {_sha256(lines)}".encode()).hexdigest()
-    return _Files(weights, lines, both)
+    return _Files(weights, lines, _of_both(digest, lines))
 
 
 def _network(name: str, files: _Files) -> nn.Module:
@@ -239,7 +244,12 @@ def _folder(name: str, path: str | Path | None, sha256: str | None) -> tuple[Pat
     for part in ("config.json", "model.safetensors"):
         _file(name, "path", folder / part)
     weights = folder / "model.safetensors"
-    return weights, verify_sha256(weights, sha256)
+    return weights, _of_both(verify_sha256(weights, sha256), folder / "config.json")
+
+
+def _of_both(digest: str, file: Path) -> str:
+    """The digest of a network of two files, from that of one and the other file."""
+    return hashlib.sha256(f"{digest} {_sha256(file)}".encode()).hexdigest()
 
 
 def _file(name: str, key: str, path: str | Path) -> Path:

@@ -1,16 +1,18 @@
-"""What reaches an extractor: pixel values on one scale, at a size that it can work with."""
+"""What reaches an extractor: pixel values on one scale, a size and an arithmetic it works with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "perceptual_rows", "resized", "to_255",
-    "within",
+    "IMAGENET_MEAN", "IMAGENET_STD", "PERCEPTUAL_SIZE", "float32_arithmetic", "perceptual_rows",
+    "resized", "to_255", "within",
 ]  # fmt: skip
 
 PERCEPTUAL_SIZE = 256  # perceptual distances are taken at no more than this (Karras et al. 2019)
@@ -57,3 +59,50 @@ def perceptual_rows(maps: Iterable[Tensor], weights: Iterable[Tensor] | None = N
         x = x if w is None else x * w.sqrt().view(1, -1, 1, 1)
         rows.append(x.flatten(1) / (x.shape[2] * x.shape[3]) ** 0.5)
     return torch.cat(rows, 1)
+
+
+@contextmanager
+def float32_arithmetic() -> Iterator[None]:
+    """Convolutions and matrix products of float32 in float32, not in TF32, while this lasts.
+
+    By default cuDNN rounds the factors of a convolution to TF32's 10 bits. The flags are the
+    process's, and PyTorch has two sets of them (since 2.9): both are put back as they were.
+    Autocast is another matter and stays.
+    """
+    newer = _precisions()
+    products = _readable(torch.get_float32_matmul_precision)
+    convolutions = _readable(lambda: torch.backends.cudnn.allow_tf32)
+    _set_older(products and "highest", None if convolutions is None else False)
+    for owner, _ in newer:
+        owner.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        _set_older(products, convolutions)
+        for owner, precision in newer:
+            owner.fp32_precision = precision
+
+
+def _set_older(products: str | None, convolutions: bool | None) -> None:
+    """Set the older flags, but one that is None: it could not be read, so not be put back."""
+    if products is not None:
+        torch.set_float32_matmul_precision(products)
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def _precisions() -> list[tuple[Any, str]]:
+    """Who holds the newer flags, and what they say; empty before PyTorch 2.9."""
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    if not hasattr(cudnn, "conv"):
+        return []
+    owners = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    return [(owner, owner.fp32_precision) for owner in owners]
+
+
+def _readable(flag: Callable[[], Any]) -> Any:
+    """What an older flag says; None if the newer ones say otherwise: then reading it raises."""
+    try:
+        return flag()
+    except RuntimeError:
+        return None

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from stylegan_tl.metrics.pixels import within
+from stylegan_tl.metrics.pixels import float32_arithmetic, within
 
 __all__ = ["NOISE_PAIRS", "path_length", "slerp", "trimmed_mean"]
 
@@ -154,15 +154,13 @@ def _with_noise(
 @contextmanager
 def _float32(G: nn.Module) -> Iterator[None]:
     """Compute in float32: steps of ε are below the resolution of TF32 and bf16."""
-    synthesis, backends = getattr(G, "synthesis", None), torch.backends
+    synthesis = getattr(G, "synthesis", None)
     lower = getattr(synthesis, "bf16", False)
-    flags = backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
-    backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = False
     if lower:
         synthesis.bf16 = False
     try:
-        yield
+        with float32_arithmetic():
+            yield
     finally:
-        backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32 = flags
         if lower:
             synthesis.bf16 = True

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from stylegan_tl.metrics.pixels import IMAGENET_MEAN, IMAGENET_STD, resized, to_255
@@ -110,6 +111,7 @@ def _load(name: str, folder: str | Path, cls: str, kinds: tuple[str, ...]) -> Pr
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                dtype=torch.float32,  # else that of the file
             )
         except Exception as error:  # the library raises many kinds for a wrong or damaged file
             said = (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,8 +13,7 @@ from typing import Any
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.protocol import KINDS as PROTOCOLS
 from stylegan_tl.pair.pair import Pair
-from stylegan_tl.study.comparable import check_record
-from stylegan_tl.study.trial import write_lines
+from stylegan_tl.study.trial import write_records
 
 __all__ = ["KINDS", "MEASURES", "left_of", "part", "record", "table"]
 
@@ -44,6 +43,7 @@ _HEADINGS = {
     "model": "samples of the source model, and its D",
     "inversion": "inversion in the source model",
 }
+_NOT_FINITE = "not a finite number"  # which a file holds as null
 
 
 def part(
@@ -56,10 +56,10 @@ def part(
     out = Path(pair.config["out"]).expanduser()
     text = json.dumps([FORMAT, name, pair.inputs, inputs], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    known = [r for r in _lines(out) if r.get("key") == key]
-    if known and len(known) >= known[0]["part_rows"]:
+    known = _last_whole([r for r in _lines(out) if r.get("key") == key])
+    if known:
         say(f"{_HEADINGS[name]}: known, from {out}")
-        return known[: known[0]["part_rows"]]
+        return known
     began = perf_counter()
     made = rows()
     about = {
@@ -72,10 +72,8 @@ def part(
         "part_rows": len(made),
         "shared_seconds": round(perf_counter() - began, 3),
     }
-    records = [{**about, **row} for row in made]
-    for row in records:
-        check_record(row)
-    write_lines(out, records)
+    records = [{**about, "part_row": number, **row} for number, row in enumerate(made)]
+    write_records(out, records)
     return records
 
 
@@ -132,9 +130,10 @@ def table(config: dict[str, Any], records: list[dict[str, Any]]) -> str:
         both = max((row.get("in_both", 0) for row in rows), default=0)
         notes |= {f"{both} images are on both sides": None} if both else {}
         lines += [f"  note: {note}" for note in notes]
-        reasons = {row["missing"]: [] for row in rows if row["value"] is None}
+        reasons: dict[str, list[str]] = {}
+        for row in (r for r in rows if r["value"] is None):
+            reasons.setdefault(row.get("missing") or _NOT_FINITE, []).append(row["kind"])
         for reason, names in reasons.items():
-            names += [row["kind"] for row in rows if row.get("missing") == reason]
             lines += [f"  {reason}", f"    missing: {', '.join(names)}"]
     return "\n".join(lines)
 
@@ -144,6 +143,14 @@ def _line(row: dict[str, Any]) -> str:
     if row.get("interval"):
         error = "[{:.3g}, {:.3g}]".format(*row["interval"])
     return f"  {row['metric']:<38} {row['value']:>9.4g} {error:<9}  {KINDS[row['kind']][1]}"
+
+
+def _last_whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a part that its last run appended, or none if not all of them are there."""
+    count = rows[-1]["part_rows"] if rows else 0
+    last = rows[len(rows) - count :] if count <= len(rows) else []
+    whole = [r.get("part_row", i) for i, r in enumerate(last)] == list(range(count))
+    return last if whole else []
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@
     python -m stylegan_tl.train -m study=rooms hydra/launcher=ray \\
         +hydra.launcher.ray.init.address=auto
 
-SLURM needs `pip install hydra-submitit-launcher`, Ray `pip install hydra-ray-launcher`, and both a
+SLURM needs `pip install 'stylegan_tl[slurm]'`, Ray `pip install 'stylegan_tl[ray]'`, and both a
 folder `runs=` and a `cache=` that all machines share. With them, and with Hydra's own launcher, the
 trials go in rounds, so that no job holds a machine while it waits for another one's model: first
 one trial for each source model that is not there yet, and all that need none; then the rest; then

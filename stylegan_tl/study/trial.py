@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, BinaryIO, get_args, get_origin
 
 from stylegan_tl.files import write_atomic
 from stylegan_tl.study.comparable import FIELDS, check_record
@@ -33,6 +33,7 @@ __all__ = [
     "now",
     "versions",
     "write_lines",
+    "write_records",
 ]
 
 SCHEMA_VERSION = 2
@@ -44,6 +45,9 @@ _NOT_SCIENCE = frozenset(
     " dry_run num_workers out output_dir run_dir runs runs_dir threads verbose workers".split()
 )
 _SINCE_2 = frozenset(("change", "evaluation_seconds", "flags"))  # absent in records of version 1
+# What a config without these keys meant, section by section. A key that came later is listed with
+# what was done before, so that runs made without it are still the same experiment.
+_UNSTATED = {"metric": {"rounds": 0, "precision": "fp32"}}
 _PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves
 
 
@@ -154,6 +158,8 @@ class Trial:
         if not isinstance(record, dict):
             raise ValueError(f"{path}: expected one JSON object, got {type(record).__name__}")
         _check_keys(cls, record, path)
+        if record["schema_version"] == 1:
+            _complete_protocols(record["metrics"])
         trial = cls(**{**record, "schema_version": SCHEMA_VERSION})
         trial._validate(str(path))
         return trial
@@ -232,9 +238,11 @@ def identity(config: Mapping[str, Any]) -> str:
     """Sha256 of the scientific part of a config.
 
     Left out, at any depth: logger, trainer, launcher, devices, caches and output folders. A data or
-    checkpoint path counts by its last component only, so data may move.
+    checkpoint path counts by its last component only, so data may move. In the section `metric`
+    what says nothing is left out as well: null, empty, or the value that a config without the key
+    stands for (rounds=0, precision=fp32). Elsewhere null is a value like any other.
     """
-    return hashlib.sha256(json.dumps(_science(config), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_compared(config), sort_keys=True).encode()).hexdigest()
 
 
 def check_same(run_dir: str | Path, config: Mapping[str, Any]) -> Trial | None:
@@ -249,7 +257,7 @@ def check_same(run_dir: str | Path, config: Mapping[str, Any]) -> Trial | None:
     if identity(trial.config) != identity(config):
         raise TrialMismatch(
             f"{run_dir} holds a trial of another configuration (there -> asked for):\n  "
-            + _differences(_science(trial.config), _science(config), "\n  ")
+            + _differences(_compared(trial.config), _compared(config), "\n  ")
             + "\nAsk for the same values to resume it, choose another folder, or delete this one."
         )
     return trial
@@ -261,12 +269,32 @@ def now() -> str:
 
 
 def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append `records` to a file of JSON lines in one write."""
+    """Append `records` to a file of JSON lines in one write.
+
+    A last line that a killed writer left without its end is ended first: it stays alone.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records)
-    with open(path, "ab", buffering=0) as file:
-        file.write(lines.encode())
+    with open(path, "a+b", buffering=0) as file:
+        torn = lines and file.seek(0, os.SEEK_END) > 0 and _last_byte(file) != b"\n"
+        file.write(("\n" * bool(torn) + lines).encode())
+
+
+def write_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append evaluations in one write, as `write_lines` does.
+
+    ValueError, and nothing is written, for a record without its whole protocol.
+    """
+    records = list(records)
+    for record in records:
+        check_record(record)
+    write_lines(path, records)
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def _replace(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
@@ -315,6 +343,22 @@ def _science(value: Any, key: str = "") -> Any:
     return value
 
 
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `identity` is a hash of."""
+    science = _science(config)
+    for section, default in _UNSTATED.items():
+        if isinstance(given := science.get(section), dict):
+            said = {k: v for k, v in given.items() if k not in default or v != default[k]}
+            science[section] = _stated(said)
+    return science
+
+
+def _stated(section: dict[str, Any]) -> dict[str, Any]:
+    """Drop null and empty entries, and those that are empty after that."""
+    found = {k: _stated(v) if isinstance(v, dict) else v for k, v in section.items()}
+    return {k: v for k, v in found.items() if v is not None and v not in ({}, [], "")}
+
+
 def _differences(old: Any, new: Any, separator: str = "; ") -> str:
     old, new = dict(_flatten(old)), dict(_flatten(new))
     absent = "(absent)"
@@ -346,6 +390,15 @@ def _check_keys(cls: type[Trial], record: Mapping[str, Any], path: Path) -> None
     problems += [f"unknown key {name!r}" for name in sorted(record.keys() - names)]
     if problems:
         raise ValueError(f"{path}: " + ", ".join(problems))
+
+
+def _complete_protocols(metrics: Any) -> None:
+    """Fill in, in place, what version 1 did not say because there was only one way."""
+    for entry in metrics.values() if isinstance(metrics, dict) else ():
+        protocol = entry.get("protocol") if isinstance(entry, dict) else None
+        if isinstance(protocol, dict):
+            protocol.setdefault("of", "model")
+            protocol.setdefault("precision", "fp32" if protocol.get("extractor") else None)
 
 
 def _has_type(value: Any, annotation: Any) -> bool:

@@ -156,3 +156,89 @@ def test_bf16_is_another_precision_of_the_same_network():
     assert found.dtype == torch.float32
     assert 0 < (found - wanted).norm() < 0.03 * wanted.norm()
     assert torch.equal(half.embed(IMAGES), full.embed(IMAGES))  # distances stay in float32
+
+
+@pytest.mark.parametrize("name", ["dinov2", "clip"])
+def test_the_digest_of_a_folder_covers_its_configuration(name, tmp_path):
+    file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    file.write_bytes(b"weights")
+    digests = set()
+    for heads in (2, 4):
+        config.write_text(json.dumps({"num_attention_heads": heads}))
+        os.utime(config, ns=(heads, heads))
+        digests.add(check_extractor(name, path=tmp_path, sha256=_sha256(file)))
+    file.write_bytes(b"other weights")
+    digests.add(check_extractor(name, path=tmp_path, sha256=_sha256(file)))
+    assert len(digests) == 3
+
+
+class _Flags(torch.nn.Module):
+    """Notes in each call whether TF32 is allowed: in convolutions, in matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(_tf32())
+        return images.float().flatten(1)
+
+    logits = embed = forward
+
+
+def _tf32():
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.fixture
+def tf32():
+    """TF32 allowed everywhere, as a user may have set it; put back afterwards."""
+    before, precision = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.parametrize("call", ["__call__", "logits", "embed"])
+def test_float32_is_not_tf32_and_the_flags_are_put_back(tf32, call):
+    network = _Flags()
+    extractor = Extractor("stub", network, digest="0", num_features=1, resize="none")
+    getattr(extractor, call)(IMAGES)
+    assert network.seen == [(False, False)]
+    assert _tf32() == (True, True)
+
+
+def test_the_flags_are_put_back_after_an_error(tf32):
+    def fails(images):
+        raise RuntimeError("out of memory")
+
+    network = _Flags()
+    network.forward = network.embed = fails
+    extractor = Extractor("stub", network, digest="0", num_features=1, resize="none")
+    for call in (extractor, extractor.embed):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            call(IMAGES)
+        assert _tf32() == (True, True)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch before 2.9")
+def test_the_newer_flags_are_put_back_too():
+    """With them PyTorch refuses to read the older ones."""
+    owners = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul
+    before = [owner.fp32_precision for owner in owners]
+    network = torch.nn.Module()
+    seen = []
+    network.forward = lambda x: seen.append([o.fp32_precision for o in owners]) or x.float()
+    try:
+        for owner, precision in zip(owners, ("tf32", "ieee", "tf32"), strict=True):
+            owner.fp32_precision = precision
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            torch.get_float32_matmul_precision()
+        Extractor("stub", network, digest="0", num_features=1, resize="none")(IMAGES)
+        assert [owner.fp32_precision for owner in owners] == ["tf32", "ieee", "tf32"]
+    finally:
+        for owner, precision in zip(owners, before, strict=True):
+            owner.fp32_precision = precision
+    assert seen == [["ieee"] * 3]
+    assert torch.get_float32_matmul_precision() == "highest"

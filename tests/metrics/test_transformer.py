@@ -43,6 +43,12 @@ def _sha256(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
+def _digest(folder):
+    """Of both files: the network's shape is in config.json."""
+    config = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    return hashlib.sha256(f"{_sha256(folder)} {config}".encode()).hexdigest()
+
+
 def _load(name, folder, **options):
     return load_extractor(name, path=folder, sha256=_sha256(folder), **options)
 
@@ -70,7 +76,7 @@ CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711
 def test_dinov2_gives_the_class_token_of_the_resized_image(dinov2, size):
     folder, model = dinov2
     extractor = _load("dinov2", folder)
-    assert (extractor.num_features, extractor.digest) == (16, _sha256(folder))
+    assert (extractor.num_features, extractor.digest) == (16, _digest(folder))
     assert extractor.resize == "antialiased bicubic to 28 px, clamped"
     theirs = _image(size).resize((28, 28), Image.BICUBIC)  # Pillow antialiases, too
     wanted = model(pixel_values=_normalised(theirs, *IMAGENET)).last_hidden_state[:, 0]
@@ -115,6 +121,23 @@ def test_the_vision_side_alone_is_enough(clip, tmp_path):
     alone.save_pretrained(tmp_path)
     images = _tensor(_image(28))
     torch.testing.assert_close(_load("clip", tmp_path)(images), _load("clip", clip[0])(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["dinov2", "clip"])
+def test_a_file_in_half_precision_is_computed_in_float32(name, dinov2, clip, tmp_path):
+    """Against the same rounded weights, run in float32 by the library itself."""
+    folder, _ = {"dinov2": dinov2, "clip": clip}[name]
+    kind = transformers.Dinov2Model if name == "dinov2" else transformers.CLIPModel
+    kind.from_pretrained(folder).half().save_pretrained(tmp_path)
+    model = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    x = _normalised(_image(28), *(IMAGENET if name == "dinov2" else CLIP))
+    if name == "dinov2":
+        wanted = model(pixel_values=x).pooler_output
+    else:
+        wanted = model.visual_projection(model.vision_model(pixel_values=x).pooler_output)
+    found = _load(name, tmp_path)(_tensor(_image(28)))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_loading_is_silent(clip, capfd):

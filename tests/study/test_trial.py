@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from stylegan_tl.study import provenance
+from stylegan_tl.study.comparable import ProtocolMismatch, comparable
 from stylegan_tl.study.trial import (
     SCHEMA_VERSION,
     MetricsLog,
@@ -21,6 +22,8 @@ from stylegan_tl.study.trial import (
     TrialMismatch,
     check_same,
     identity,
+    write_lines,
+    write_records,
 )
 
 CONFIG = {
@@ -186,6 +189,46 @@ def test_a_record_of_version_1_is_read_with_what_it_has(tmp_path):
             Trial.load(path)
 
 
+def _version_1(path, protocols):
+    """A trial as version 1 wrote it: protocols said neither `of` nor `precision`."""
+    trial = _trial()
+    for name, protocol in protocols.items():
+        trial.observe({"metric": name, "value": 2.0, **protocol}, kimg=1)
+    trial.save(path)
+    record = json.loads(path.read_text())
+    for key in ("change", "flags", "evaluation_seconds"):
+        del record[key]
+    for entry in record["metrics"].values():
+        del entry["protocol"]["of"], entry["protocol"]["precision"]
+    path.write_text(json.dumps({**record, "schema_version": 1}))
+
+
+def test_protocols_of_version_1_are_completed_and_compare_with_new_ones(tmp_path):
+    path = tmp_path / "trial.json"
+    bare = {"extractor": None, "extractor_digest": None, "precision": None, "resize": None}
+    protocols = {"fid1k_train_small": PROTOCOL, "swd500_train": {**PROTOCOL, **bare}}
+    _version_1(path, protocols)
+    trial = Trial.load(path)
+    for name, protocol in protocols.items():
+        assert trial.metrics[name]["protocol"] == protocol
+        old = {"metric": name, **trial.metrics[name]["protocol"]}
+        comparable(old, {"metric": name, **protocol})
+        trial.observe({"metric": name, "value": 1.0, **protocol}, kimg=2)  # a run that goes on
+    with pytest.raises(ProtocolMismatch, match="precision: 'fp32' ≠ 'bf16'"):
+        comparable(
+            {"metric": "fid1k_train_small", **trial.metrics["fid1k_train_small"]["protocol"]},
+            {"metric": "fid1k_train_small", **PROTOCOL, "precision": "bf16"},
+        )
+
+
+def test_version_2_must_say_it(tmp_path):
+    path = tmp_path / "trial.json"
+    _version_1(path, {"fid1k_train_small": PROTOCOL})
+    later = {"change": [], "flags": [], "evaluation_seconds": 0.0, "schema_version": 2}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **later}))
+    assert "precision" not in Trial.load(path).metrics["fid1k_train_small"]["protocol"]
+
+
 def test_identity_is_about_science_only():
     def changed(**changes):
         return identity({**CONFIG, **changes})
@@ -206,6 +249,44 @@ def test_identity_is_about_science_only():
     assert len({identity(CONFIG), *others}) == 5
     text = json.dumps({"a": 1, "b": [2, None]}, sort_keys=True)
     assert identity({"b": (2.0, None), "a": 1}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+OLD_METRIC = {
+    "names": ["kid1k_train_small"],
+    "every_ticks": 1,
+    "best": "kid1k_train_small",
+    "extractors": {},
+}  # as configurations were before there were intervals, precisions and six extractors
+NO_FILE = {"path": None, "sha256": None}
+NEW_METRIC = {
+    **OLD_METRIC,
+    "rounds": 0,
+    "precision": "fp32",
+    "extractors": {"small": NO_FILE, "lpips": {**NO_FILE, "heads": None}},
+}
+
+
+def test_a_key_that_says_nothing_new_leaves_an_old_run_what_it_was(tmp_path):
+    old = {**CONFIG, "metric": OLD_METRIC}
+    _trial(config=old, state="complete").save(tmp_path / "trial.json")
+    assert check_same(tmp_path, {**CONFIG, "metric": NEW_METRIC}).is_complete
+    others = [
+        {"rounds": 40},
+        {"precision": "bf16"},
+        {"names": []},
+        {"extractors": {"small": {"path": "x.safetensors", "sha256": None}}},
+        {"every_ticks": 2},
+    ]
+    found = {identity({**CONFIG, "metric": {**NEW_METRIC, **other}}) for other in others}
+    assert len(found | {identity(old)}) == 6
+    with pytest.raises(TrialMismatch) as error:
+        check_same(tmp_path, {**CONFIG, "metric": {**NEW_METRIC, "rounds": 40}})
+    assert str(error.value).splitlines()[1:-1] == ["  metric.rounds: (absent) -> 40"]
+
+
+def test_elsewhere_null_and_zero_are_values(tmp_path):
+    whole = [{"kimg": 1}, {"kimg": 1, "num_images": None}, {"kimg": 1, "rounds": 0}]
+    assert len({identity(config) for config in whole}) == 3
 
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path):
@@ -240,6 +321,27 @@ def test_a_line_torn_anywhere_is_forgotten(tmp_path, kept):
     assert [r["nimg"] for r in MetricsLog(path).read()] == ([1, 2] if whole else [1])
     MetricsLog(path).append({"nimg": 3})
     assert [r["nimg"] for r in MetricsLog(path).read()] == ([1, 2, 3] if whole else [1, 3])
+
+
+@pytest.mark.parametrize("kept", range(1, 12))
+def test_a_torn_last_line_does_not_swallow_the_next_record(tmp_path, kept):
+    path, last = tmp_path / "new" / "lines.jsonl", b'{"value": 2}'
+    write_lines(path, [{"value": 1}])
+    path.write_bytes(path.read_bytes() + last[:kept])
+    write_lines(path, [])
+    write_lines(path, [{"value": 3}, {"value": math.nan}])
+    lines = path.read_bytes().split(b"\n")
+    assert lines == [b'{"value": 1}', last[:kept], b'{"value": 3}', b'{"value": null}', b""]
+
+
+def test_an_evaluation_without_its_protocol_is_not_written(tmp_path):
+    path = tmp_path / "evaluations.jsonl"
+    whole = _record("fid1k", 1.0)
+    write_records(path, iter([whole, whole]))
+    half = {k: v for k, v in whole.items() if k != "precision"}
+    with pytest.raises(ValueError, match="'fid1k' lacks precision"):
+        write_records(path, [whole, half])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [whole, whole]
 
 
 def test_damage_in_the_middle_is_an_error(tmp_path):
