@@ -46,6 +46,8 @@ setup(
             "setuptools>=68",
             "hypothesis>=6.100",
             "transformers>=5,<6",
+            "tensorboard>=2.16",
+            "wandb-workspaces>=0.4.13",
         ],
         "features": ["transformers>=5,<6"],  # DINOv2 and CLIP, from a folder on disk
         # A whole nvcc without a system toolkit: one version of the five, as cuda_ops/toolkit.py

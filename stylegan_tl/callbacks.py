@@ -21,7 +21,7 @@ from stylegan_tl.metrics.change import relative_change
 from stylegan_tl.metrics.flags import flags
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.networks.adapters import fold, plain_name
-from stylegan_tl.processes import largest
+from stylegan_tl.processes import largest, ranks
 
 __all__ = [
     "EvaluationSamples",
@@ -248,7 +248,7 @@ class Ticker(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
         """Tick 0: what the source model gives before anything moved."""
-        if trainer.world_size > 1:
+        if ranks()[0] > 1:
             self.interrupt.take_over()
         if self._number == 0:
             self._tick(trainer, model)

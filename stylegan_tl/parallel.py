@@ -93,10 +93,8 @@ def joined(trainer: Mapping[str, Any]) -> Iterator[None]:
     distributed.init_process_group(backend, timeout=_TIMEOUT)
     if ranks()[1]:
         logging.getLogger("stylegan_tl").setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()  # after an error others see this process go, once it told
 
 
 def launch(work: Callable[..., int], count: int, arguments: Sequence[Any]) -> int:
@@ -206,7 +204,7 @@ def _supervise(processes: Sequence[Any]) -> None:
 
 
 def _result(results: Any, processes: Sequence[Any], signals: Sequence[int]) -> int:
-    """The code of the first process; the error that came first is raised, others follow it."""
+    """The code of the first process. Raises the error that came first: others follow from it."""
     found: dict[int, int] = {}
     first: Exception | None = None
     while not results.empty():

@@ -146,7 +146,6 @@ def _fit(
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
     resume = _rewind(log, trial, checkpoint, model)
-    count = ranks()[0]
     grid = partial(write_grid, folder, samples, diversity_of(target, samples), mirror)
     measured = bool(config["metric"]["names"]) and model.lineage["source"] is not None
     ticker = Ticker(
@@ -164,7 +163,7 @@ def _fit(
     data = ImageData(
         target.dataset,
         target.train,
-        batch_size=config["model"]["training"]["batch_size"] // count,
+        batch_size=_share(config["model"]["training"]["batch_size"]),
         seed=config["seed"],
         xflip=bool(config["target"].get("xflip", False)),
     )
@@ -182,6 +181,17 @@ def _fit(
 
 def _takes_source(freeze: Freeze) -> bool:
     return "source" in freeze.strategy.init.values()
+
+
+def _share(batch_size: int) -> int:
+    """This process's part of a batch."""
+    count = ranks()[0]
+    if batch_size % count:
+        raise ValueError(
+            f"model.training.batch_size={batch_size}: {count} processes share it equally, so use a "
+            "multiple"
+        )
+    return batch_size // count
 
 
 def _is_first() -> bool:

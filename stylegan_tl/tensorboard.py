@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stylegan_tl.tracking import MODES, scalars
+from stylegan_tl.tracking import MODES, measured, scalars
 
 __all__ = ["TensorBoardMirror"]
 
@@ -86,6 +86,10 @@ class TensorBoardMirror:
         self.log(*scalars(row))
         for flag in row.get("flags", ()):
             self._guard(lambda flag=flag: self._flag(flag))
+
+    def records(self, records: Iterable[Mapping[str, Any]], *, kimg: float) -> None:
+        """Add the records of one evaluation as one row."""
+        self.log(*scalars(measured(records, kimg)))
 
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"

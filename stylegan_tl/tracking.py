@@ -20,6 +20,7 @@ __all__ = [
     "MODES",
     "Mirror",
     "WandbMirror",
+    "measured",
     "mirror_of",
     "resolve_mode",
     "run_id",
@@ -75,6 +76,9 @@ class Mirror(Protocol):
     def row(self, row: Mapping[str, Any]) -> None:
         """Add the row of a tick: see `scalars`."""
 
+    def records(self, records: Iterable[Mapping[str, Any]], *, kimg: float) -> None:
+        """Add the records of one evaluation as one row: see `measured`."""
+
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"
     ) -> None:
@@ -97,6 +101,13 @@ def mirror_of(logger: Mapping[str, Any], *, say: Callable[[str], None] = print) 
     from stylegan_tl.tensorboard import TensorBoardMirror
 
     return TensorBoardMirror(say=say)
+
+
+def measured(records: Iterable[Mapping[str, Any]], kimg: float) -> dict[str, Any]:
+    """The records of one evaluation as the row of a tick."""
+    records = list(records)
+    values = {r["metric"]: r["value"] for r in records}
+    return {"kimg": kimg, **values, "evaluations": records}
 
 
 def scalars(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -226,13 +237,8 @@ class WandbMirror:
             self._to_run("could not alert", lambda flag=flag: self._alert(flag))
 
     def records(self, records: Iterable[Mapping[str, Any]], *, kimg: float) -> None:
-        """Add the records of one evaluation as one row: values, `<metric>_stderr`.
-
-        What is None is left out. The records say what is better, "min" unless they do.
-        """
-        records = list(records)
-        values = {r["metric"]: r["value"] for r in records}
-        self.log(*scalars({"kimg": kimg, **values, "evaluations": records}))
+        """Add the records of one evaluation as one row: values, `<metric>_stderr`."""
+        self.log(*scalars(measured(records, kimg)))
 
     def image(
         self, path: str | Path, *, kimg: float, caption: str | None = None, key: str = "grid"

@@ -110,7 +110,7 @@ def test_all_mistakes_are_told_at_once(compose) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["metric.every_ticks=0", "grid.columns=0", "pretrain.kimg=0", "trainer.devices=2"],
+    ["metric.every_ticks=0", "grid.columns=0", "pretrain.kimg=0", "trainer.devices=0"],
 )
 def test_a_number_that_cannot_work_is_named(compose, override: str) -> None:
     with pytest.raises(ConfigError, match=override):

@@ -28,13 +28,12 @@ from stylegan_tl.runner import run_trial
 BATCH = 8
 TRAINER = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "threads": None}
 ALONE = {**TRAINER, "devices": 1}
-RESOLUTION = 16
 NETWORKS = {
     "stylegan2": dict(
-        resolution=RESOLUTION, z_dim=8, w_dim=8, c_dim=0, num_mapping_layers=2,
+        resolution=16, z_dim=8, w_dim=8, c_dim=0, num_mapping_layers=2,
         channel_base=128, channel_max=16, mbstd_group_size=4,
     ),
-    "dcgan": dict(resolution=RESOLUTION, z_dim=8, c_dim=0, width=4),
+    "dcgan": dict(resolution=32, z_dim=8, c_dim=0, width=4),
 }  # fmt: skip
 
 
@@ -61,13 +60,15 @@ class _DCGAN(_Whole, DCGAN):
 
 
 def _model(name):
-    """In one process parts of half the batch: statistics of minibatches are those of the two."""
-    micro = BATCH // 2 if ranks()[0] == 1 else None
+    """One process takes parts of half the batch where a batch has statistics: those of the two."""
+    groups = name == "stylegan2, no groups"
+    micro = BATCH // 2 if ranks()[0] == 1 and not groups else None
     training = dict(batch_size=BATCH, micro_batch=micro, r1_interval=1, betas=(0.0, 0.99))
     if name == "dcgan":
         return _DCGAN(network=NETWORKS[name], training=training)
     how = dict(style_mixing=0.0, pl_interval=1, precision="fp32")
-    model = _StyleGAN2(network=NETWORKS[name], training=training, **how)
+    network = {**NETWORKS["stylegan2"], "mbstd_group_size": 1 if groups else 4}
+    model = _StyleGAN2(network=network, training=training, **how)
     for key, parameter in model.named_parameters():
         if "noise_strength" in key:  # zero: the noise, drawn by each process, shows nowhere
             assert not parameter.any()
@@ -76,15 +77,17 @@ def _model(name):
 
 
 class _Batches:
-    def __init__(self, steps):
-        self.steps = steps
+    def __init__(self, steps, resolution):
+        self.steps, self.resolution = steps, resolution
 
     def __iter__(self):
         together, rank = ranks()
         own = BATCH // together
         generator = torch.Generator().manual_seed(5)
         for _ in range(self.steps):
-            image = torch.rand(BATCH, 3, RESOLUTION, RESOLUTION, generator=generator) * 2 - 1
+            image = (
+                torch.rand(BATCH, 3, self.resolution, self.resolution, generator=generator) * 2 - 1
+            )
             part = slice(rank * own, (rank + 1) * own)
             yield {"image": image[part], "label": torch.zeros(own, 0)}
 
@@ -116,7 +119,7 @@ def _train(name, steps, folder, trainer=TRAINER):
             pl.Trainer(
                 **options, max_epochs=1, logger=False, enable_checkpointing=False,
                 enable_progress_bar=False, enable_model_summary=False, callbacks=[kept],
-            ).fit(model, _Batches(steps))  # fmt: skip
+            ).fit(model, _Batches(steps, model.G.resolution))  # fmt: skip
             found = {"state": model.state_dict(), "stats": kept.stats, "nimg": model.nimg}
             torch.save(found, Path(folder) / f"{ranks()[1]}.pt")
     finally:
@@ -125,7 +128,9 @@ def _train(name, steps, folder, trainer=TRAINER):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "steps"), [("stylegan2", 1), ("stylegan2", 3), ("dcgan", 1)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("stylegan2", 1), ("stylegan2, no groups", 3), ("dcgan", 1)]
+)
 def test_two_processes_take_the_step_of_one_on_the_whole_batch(tmp_path, name, steps) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
@@ -138,7 +143,7 @@ def test_two_processes_take_the_step_of_one_on_the_whole_batch(tmp_path, name, s
     assert all(torch.equal(first["state"][k], second["state"][k]) for k in first["state"])
     before = _model(name).state_dict()
     for key, value in wanted["state"].items():
-        if name == "dcgan" and ("running" in key or "tracked" in key):
+        if "groups" not in name and any(part in key for part in ("running", "tracked", "w_avg")):
             continue  # one process moves them twice, by each half; two processes once
         assert torch.allclose(first["state"][key], value, rtol=1e-4, atol=2e-6), key
     moved = [k for k, v in before.items() if not torch.equal(v, wanted["state"][k])]
@@ -189,6 +194,36 @@ def test_a_failure_of_one_process_ends_all_and_is_told(monkeypatch) -> None:
     with pytest.raises(ValueError, match="what this process alone found"):
         launch(_fail_on_one, 2, ())
     assert time.monotonic() - began < 60
+
+
+def _sleep(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(100)
+    return 0
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path) -> None:
+    child = _start(lambda: launch(_sleep, 2, (str(tmp_path),)))
+    until = time.monotonic() + 100
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    _wait(child)
+    began, workers = [int(p.name) for p in tmp_path.iterdir()], set()
+    assert len(began) == 2
+    while time.monotonic() < until:
+        workers = {pid for pid in began if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)}
+        if not workers:
+            break
+        time.sleep(0.05)
+    assert not workers
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 @pytest.fixture
