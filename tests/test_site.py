@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -237,6 +238,32 @@ def test_the_graph_draws_what_pytorch_draws(runs, tmp_path, model: str) -> None:
         check_onnx(path, other)
 
 
+def test_the_graph_of_a_class_is_that_of_its_label() -> None:
+    """Held against the generators called with one-hot labels."""
+    from dataclasses import asdict
+
+    from stylegan_tl.models.adversarial import Training
+    from stylegan_tl.models.dcgan import DCGAN
+    from stylegan_tl.models.stylegan2 import StyleGAN2
+
+    both = {"resolution": 32, "z_dim": 8, "c_dim": 3}
+    style = {"w_dim": 8, "num_mapping_layers": 2, "channel_base": 256, "channel_max": 16}
+    plan = asdict(Training())
+    for model in (
+        StyleGAN2(
+            network={**both, **style, "mbstd_group_size": 4}, training=plan, precision="fp32"
+        ),
+        DCGAN(network={**both, "width": 4}, training=plan),
+    ):
+        z, c = torch.randn(4, 8), torch.eye(3)[[1]].expand(4, -1)
+        with torch.no_grad(), reference_ops():
+            expected = model.G_ema(z, c, **model.still)
+            found = Whole(model.eval(), label=1)(z, torch.tensor(1.0))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match="label=None"):
+            Whole(model)
+
+
 def test_reference_ops_leave_the_switch_as_it_was(monkeypatch) -> None:
     from cuda_ops.compile import switched_off
 
@@ -322,14 +349,23 @@ def test_seeds_truncation_walks_and_links_in_a_browser(
     assert not [url for url in chromium.requests if not url.startswith(("file:", "blob:", "data:"))]
 
 
+@pytest.fixture(scope="module")
+def live(make, ort, tmp_path_factory):
+    """Live pages, each exported once."""
+
+    @functools.cache
+    def page_of(model: str) -> Path:
+        return make(model, tmp_path_factory.mktemp("live"), "live=true", f"ort={ort}")
+
+    return page_of
+
+
 @browser
 @exporter
 @pytest.mark.parametrize("model", MODELS)
-def test_the_generator_draws_pytorchs_pixels_in_a_browser(
-    chromium, make, runs, ort, model: str, tmp_path
-) -> None:
-    page = make(model, tmp_path / "live", "live=true", f"ort={ort}")
-    names = {p.name for p in (tmp_path / "live" / "index_files").iterdir()}
+def test_the_generator_draws_pytorchs_pixels_in_a_browser(chromium, live, runs, model: str) -> None:
+    page = live(model)
+    names = {p.name for p in (page.parent / "index_files").iterdir()}
     both = {"target.js", "target.onnx", "source.js", "source.onnx"}
     assert names == {"onnxruntime.js", *both}
     chromium.open(page)
@@ -351,10 +387,10 @@ def test_the_generator_draws_pytorchs_pixels_in_a_browser(
 
 @browser
 @exporter
-def test_a_live_page_without_its_files_shows_its_set(chromium, make, ort, tmp_path) -> None:
-    page = make("dcgan", tmp_path / "live", "live=true", f"ort={ort}")
+def test_a_live_page_without_its_files_shows_its_set(chromium, live, tmp_path) -> None:
+    shutil.copytree(live("dcgan").parent, tmp_path / "live")
     (tmp_path / "live" / "index_files" / "onnxruntime.js").unlink()
-    chromium.open(page)
+    chromium.open(tmp_path / "live" / "index.html")
     assert chromium.soon("live.failed")
     assert "onnxruntime.js is missing" in chromium.run("$('status').textContent")
     chromium.click("#more")

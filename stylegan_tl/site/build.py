@@ -13,7 +13,7 @@ from stylegan_tl.files import file_sha256, write_atomic
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.restore import rebuild, restore
 from stylegan_tl.sampling import Look, has_truncation, labels
-from stylegan_tl.site.export import check_onnx, export_onnx
+from stylegan_tl.site.export import check_exporter, check_onnx, export_onnx
 from stylegan_tl.site.page import html, page_name
 from stylegan_tl.site.render import make_plan, render
 from stylegan_tl.site.runtime import find_runtime, pack, write_runtime
@@ -39,6 +39,8 @@ def site(config: Mapping[str, Any], first: int, look: Look) -> list[Path]:
     if live and look.noise != "none":
         raise ValueError(f"noise={look.noise}: a live page draws without noise, use noise=none")
     runtime = find_runtime(config["ort"]) if live else None
+    if live:
+        check_exporter()
     model, trained = restore(config["checkpoint"])
     labels(model, 1, look.label)
     source, parent = _source(config, model, trained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,7 +19,15 @@ from cuda_ops import compile as kernels
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.sampling import has_truncation, labels, latents
 
-__all__ = ["OPSET", "TOLERANCE", "Whole", "check_onnx", "export_onnx", "reference_ops"]
+__all__ = [
+    "OPSET",
+    "TOLERANCE",
+    "Whole",
+    "check_exporter",
+    "check_onnx",
+    "export_onnx",
+    "reference_ops",
+]
 
 OPSET = 18
 """Of ONNX: what onnxruntime 1.17 and onnxruntime-web 1.17 and all later ones read."""
@@ -65,16 +74,21 @@ def reference_ops() -> Iterator[None]:
         _forget()
 
 
-def export_onnx(model: AdversarialModel, path: Path, label: int | None = None) -> Path:
-    """Write `path`: inputs `z` (and `psi`, a scalar), output `images`; any batch size.
-
-    ValueError where the exporter of torch is not installed.
-    """
+def check_exporter() -> None:
+    """Raise ValueError, with the command that installs it, where torch's exporter is not there."""
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ValueError(
             f"live=true needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[live]'"
         )
+
+
+def export_onnx(model: AdversarialModel, path: Path, label: int | None = None) -> Path:
+    """Write `path`: inputs `z` (and `psi`, a scalar), output `images`; any batch size.
+
+    ValueError where the exporter of torch is not installed.
+    """
+    check_exporter()
     whole, z = Whole(model, label), torch.zeros(2, model.G_ema.z_dim)
     inputs = {"z": z, "psi": torch.tensor(1.0)} if whole.truncates else {"z": z}
     shapes = {key: None for key in inputs} | {"z": {0: torch.export.Dim("n", min=1, max=1024)}}
@@ -123,13 +137,18 @@ def check_onnx(path: Path, model: AdversarialModel, label: int | None = None) ->
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """No word below an error from these loggers: they tell every constant that they fold."""
+    """No word below an error from these loggers: they tell every constant that they fold.
+
+    Nor of a deprecation inside torch, which no user of it can mend.
+    """
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

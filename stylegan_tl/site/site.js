@@ -121,7 +121,7 @@ async function show() {
   const fixed = data.psis.length && !endless() && seed - data.first >= data.full;
   $("psi").disabled = fixed;
   $("back").disabled = !state.past.length;
-  history.replaceState(null, "", `#seed=${seed}${psi !== base ? `&psi=${Number(psi.toFixed(2))}` : ""}`);
+  link(`#seed=${seed}${psi !== base ? `&psi=${Number(psi.toFixed(2))}` : ""}`);
   $("command").textContent = `${data.command} seeds=${seed}${data.psis.length ? ` truncation=${Number(psi.toFixed(2))}` : ""}`;
   const about = `${data.psis.length ? `, truncation ${psi.toFixed(2)}` : ""}`;
   for (const m of models) frames[m].setAttribute("aria-label", `${m === "source" ? data.source : data.name}, seed ${seed}${about}`);
@@ -156,6 +156,9 @@ function go(seed, remember = true) {
   if (remember) state.past.push(state.seed);
   state.seed = seed;
   show();
+}
+function link(hash) {
+  try { history.replaceState(null, "", hash); } catch { /* Safari allows a hundred in half a minute */ }
 }
 function another() {  // each of the set once before any comes again; live: any of ten million
   if (live.ready) return go(Math.floor(Math.random() * 1e7));
