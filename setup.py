@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+LIVE = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
 setup(
     name="stylegan_tl",
@@ -48,7 +49,9 @@ setup(
             "transformers>=5,<6",
             "tensorboard>=2.16",
             "wandb-workspaces>=0.4.13",
+            *LIVE,
         ],
+        "live": LIVE,  # generate page=… live=true: the exporter, and what checks its graph
         "features": ["transformers>=5,<6"],  # DINOv2 and CLIP, from a folder on disk
         # A whole nvcc without a system toolkit: one version of the five, as cuda_ops/toolkit.py
         # finds them. They need a driver of CUDA 13; for an older one install its own toolkit.

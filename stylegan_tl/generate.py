@@ -1,11 +1,10 @@
-"""`python -m stylegan_tl.generate checkpoint=… kind=images|grid|truncation|interpolation`."""
+"""`python -m stylegan_tl.generate checkpoint=…`: `kind=` for pictures, `page=` for a web page."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from omegaconf import DictConfig
 
     from stylegan_tl.models.adversarial import AdversarialModel
@@ -62,6 +61,8 @@ def _generate(config: dict[str, Any]) -> list[str]:
     }
     if config["kind"] not in kinds:
         raise ValueError(f"kind={config['kind']}: choose one of {', '.join(kinds)}")
+    if config["page"]:
+        return _site(config)
     seeds = parse_seeds(config["seeds"])
     model, _ = restore(config["checkpoint"])
     out = Path(config["out"])
@@ -71,11 +72,12 @@ def _generate(config: dict[str, Any]) -> list[str]:
 
 def _images(model: AdversarialModel, seeds: list[int], config: dict[str, Any], out: Any) -> list:
     from stylegan_tl.pictures import save_grid
+    from stylegan_tl.sampling import latents, sample
 
     paths = []
     for start in range(0, len(seeds), 16):
         part = seeds[start : start + 16]
-        images = _sample(model, _latents(model, part), config)
+        images = sample(model, latents(model, part), _look(config))
         for seed, image in zip(part, images, strict=True):
             paths.append(out / f"seed{seed:06d}.png")
             save_grid(paths[-1], image[None], padding=0)
@@ -84,8 +86,9 @@ def _images(model: AdversarialModel, seeds: list[int], config: dict[str, Any], o
 
 def _grid(model: AdversarialModel, seeds: list[int], config: dict[str, Any], out: Any) -> list:
     from stylegan_tl.pictures import save_grid
+    from stylegan_tl.sampling import latents, sample
 
-    images = _sample(model, _latents(model, seeds), config)
+    images = sample(model, latents(model, seeds), _look(config))
     save_grid(out / "grid.png", images, columns=min(config["columns"], len(seeds)))
     return [out / "grid.png"]
 
@@ -97,9 +100,10 @@ def _truncation(
     import numpy as np
 
     from stylegan_tl.pictures import save_grid
+    from stylegan_tl.sampling import latents, sample
 
-    z = _latents(model, seeds)
-    columns = [_sample(model, z, {**config, "truncation": psi}) for psi in _TRUNCATIONS]
+    z = latents(model, seeds)
+    columns = [sample(model, z, _look(config, truncation=psi)) for psi in _TRUNCATIONS]
     rows = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
     save_grid(out / "truncation.png", rows, columns=len(_TRUNCATIONS))
     return [out / "truncation.png"]
@@ -112,12 +116,13 @@ def _interpolation(
     import torch
 
     from stylegan_tl.pictures import animation, save_grid
+    from stylegan_tl.sampling import between, latents
 
     if len(seeds) < 2:
         raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
-    z = _latents(model, seeds)
+    z = latents(model, seeds)
     steps = torch.linspace(0, 1, config["frames"] + 1)[:-1]
-    images = _between(model, z, z.roll(-1, 0), steps, config)
+    images = between(model, z, z.roll(-1, 0), steps, _look(config))
     frames = [out / "frames" / f"frame{i:05d}.png" for i in range(len(images))]
     for path, image in zip(frames, images, strict=True):
         save_grid(path, image[None], padding=0)
@@ -126,73 +131,17 @@ def _interpolation(
     return [out / "interpolation.png", animation(out / "interpolation.webp", frames, ms=80)]
 
 
-def _between(model: AdversarialModel, a: Any, b: Any, steps: Any, config: dict) -> np.ndarray:
-    import torch
+def _look(config: dict[str, Any], **changed: Any) -> Any:
+    from stylegan_tl.sampling import Look
 
-    if hasattr(model.G_ema, "mapping"):
-        psi = {"truncation_psi": config["truncation"]}
-        c = _labels(model, len(a), config)
-        with torch.no_grad():
-            w_a, w_b = (model.G_ema.mapping(z, c, **psi) for z in (a, b))
-            ws = torch.cat(
-                [torch.lerp(w_a[[i]], w_b[[i]], t) for i in range(len(a)) for t in steps]
-            )
-            parts = [_synthesise(model, part, config) for part in ws.split(16)]
-        return torch.cat(parts).numpy()
-    z = torch.cat([_slerp(a[[i]], b[[i]], t) for i in range(len(a)) for t in steps])
-    return _sample(model, z, config)
+    return Look(**{key: config[key] for key in ("truncation", "noise", "label")} | changed)
 
 
-def _synthesise(model: AdversarialModel, ws: Any, config: dict[str, Any]) -> Any:
-    from stylegan_tl.models.adversarial import to_uint8
+def _site(config: dict[str, Any]) -> list[str]:
+    """The page, and the folder beside it if there is one."""
+    from stylegan_tl.site import site
 
-    return to_uint8(model.G_ema.synthesis(ws, noise=config["noise"]))
-
-
-def _slerp(a: Any, b: Any, t: Any) -> Any:
-    """Spherical interpolation: straight lines leave the shell where normal latents lie."""
-    import torch
-
-    cosine = torch.nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = torch.acos(cosine).unsqueeze(1)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-
-
-def _latents(model: AdversarialModel, seeds: list[int]) -> Any:
-    """z [len(seeds), z_dim], each from its own generator."""
-    import torch
-
-    rows = [model.latents(1, torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.cat(rows)
-
-
-def _labels(model: AdversarialModel, count: int, config: dict[str, Any]) -> Any:
-    import torch
-
-    classes, label = model.G_ema.c_dim, config["label"]
-    if not classes:
-        return None
-    if not isinstance(label, int) or not 0 <= label < classes:
-        raise ValueError(f"label={label}: this model has classes, choose 0 to {classes - 1}")
-    return torch.eye(classes)[[label]].expand(count, -1)
-
-
-def _sample(model: AdversarialModel, z: Any, config: dict[str, Any]) -> np.ndarray:
-    """Images uint8 [N, 3, R, R] of latents z, in parts."""
-    import torch
-
-    how = {}
-    if hasattr(model.G_ema, "mapping"):
-        how = {"truncation_psi": config["truncation"], "noise": config["noise"]}
-    generator = torch.Generator().manual_seed(0)
-    c = _labels(model, len(z), config)
-    parts = [
-        model.sample(
-            z[i : i + 16], None if c is None else c[i : i + 16], generator=generator, **how
-        )
-        for i in range(0, len(z), 16)
-    ]
-    return torch.cat(parts).numpy()
+    return [str(path) for path in site(config, parse_seeds(config["seeds"])[0], _look(config))]
 
 
 if __name__ == "__main__":

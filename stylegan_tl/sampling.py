@@ -1,0 +1,89 @@
+"""Images of a restored model by seed: one seed is one latent, in pictures and on pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan_tl.models.adversarial import AdversarialModel, to_uint8
+
+__all__ = ["Look", "between", "has_truncation", "labels", "latents", "sample"]
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Look:
+    """What beside z makes an image: psi and the noise of a StyleGAN, the class of a label."""
+
+    truncation: float = 1.0
+    noise: str = "none"
+    label: int | None = None
+
+
+def has_truncation(model: AdversarialModel) -> bool:
+    """Whether the generator has a mapping network, and so an average w to move towards."""
+    return hasattr(model.G_ema, "mapping")
+
+
+def latents(model: AdversarialModel, seeds: Sequence[int]) -> Tensor:
+    """z [len(seeds), z_dim], each from its own generator."""
+    rows = [model.latents(1, torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.cat(rows)
+
+
+def labels(model: AdversarialModel, count: int, label: int | None) -> Tensor | None:
+    """One-hot [count, c_dim] of the class `label`; None for a model without classes."""
+    classes = model.G_ema.c_dim
+    if not classes:
+        return None
+    if not isinstance(label, int) or not 0 <= label < classes:
+        raise ValueError(f"label={label}: this model has classes, choose 0 to {classes - 1}")
+    return torch.eye(classes)[[label]].expand(count, -1)
+
+
+def sample(model: AdversarialModel, z: Tensor, look: Look) -> np.ndarray:
+    """Images uint8 [N, 3, R, R] of latents z, in parts."""
+    how = {}
+    if has_truncation(model):
+        how = {"truncation_psi": look.truncation, "noise": look.noise}
+    generator = torch.Generator().manual_seed(0)
+    c = labels(model, len(z), look.label)
+    parts = [
+        model.sample(
+            z[i : i + _BATCH],
+            None if c is None else c[i : i + _BATCH],
+            generator=generator,
+            **how,
+        )
+        for i in range(0, len(z), _BATCH)
+    ]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def between(model: AdversarialModel, a: Tensor, b: Tensor, steps: Tensor, look: Look) -> np.ndarray:
+    """Images uint8 [len(a) * len(steps), 3, R, R] on the way from each a to its b.
+
+    Straight in w for a StyleGAN, on the sphere in z for a DCGAN.
+    """
+    if not has_truncation(model):
+        z = torch.cat([_slerp(a[[i]], b[[i]], t) for i in range(len(a)) for t in steps])
+        return sample(model, z, look)
+    c = labels(model, len(a), look.label)
+    mapping = model.G_ema.mapping
+    w_a, w_b = (mapping(z, c, truncation_psi=look.truncation) for z in (a, b))
+    ws = torch.cat([torch.lerp(w_a[[i]], w_b[[i]], t) for i in range(len(a)) for t in steps])
+    parts = [to_uint8(model.G_ema.synthesis(w, noise=look.noise)) for w in ws.split(_BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation: straight lines leave the shell where normal latents lie."""
+    cosine = torch.nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6)
+    angle = torch.acos(cosine).unsqueeze(1)
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
