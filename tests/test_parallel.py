@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from test_train import _assert_same, _rows, _start, _state, _wait
 
+from stylegan_tl import runner
 from stylegan_tl.callbacks import TrainingDiverged
 from stylegan_tl.config import ConfigError, validate
 from stylegan_tl.models import stylegan2
@@ -256,6 +258,34 @@ def test_a_trial_of_two_processes_leaves_what_one_leaves(config, tmp_path) -> No
     record = json.loads((tmp_path / "2" / "trial.json").read_text())
     assert (record["state"], record["config"]["trainer"]["devices"]) == ("complete", 2)
     assert run_trial(config(2, *more), tmp_path / "2", choices=CHOICES) == 0  # skipped
+
+
+class _Digests(pl.Callback):
+    def on_train_end(self, trainer, model):
+        bits = b"".join(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+        found = [None] * ranks()[0]
+        torch.distributed.all_gather_object(found, hashlib.sha256(bits).hexdigest())
+        assert len(set(found)) == 1, found
+
+
+def _watched_trial(config, folder):
+    made = runner._trainer
+    runner._trainer = lambda c, f, callbacks: made(c, f, [*callbacks, _Digests()])
+    return runner.run_trial(config, folder, choices=CHOICES)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["freeze=rick", "freeze.every_kimg=0.008"],
+        ["freeze=bsa", "num_images=8"],
+        ["freeze=freeze_d_1", "freeze/anchor=[ewc,cdc]"],
+    ],
+    ids=lambda o: o[0],
+)
+def test_masks_objectives_and_anchors_stay_the_same_everywhere(config, tmp_path, overrides) -> None:
+    own = config(2, *overrides, model="stylegan2_small")
+    assert launch(_watched_trial, 2, (own, tmp_path)) == 0
 
 
 def test_interrupted_together_and_resumed_exactly(config, tmp_path) -> None:
