@@ -40,6 +40,8 @@ def density_coverage(
 class DensityCoverage(FeatureMetric):
     """Density and coverage of all features seen, on all ranks."""
 
+    higher_is_better = True
+
     def __init__(self, k: int = 5, *, keep_reals: bool = False) -> None:
         super().__init__(keep_reals=keep_reals)
         self.k = k

@@ -49,6 +49,8 @@ def vendi_score(x: Tensor) -> float:
 class Diversity(FeatureMetric):
     """The three measures of the fakes, and of the reals (`real_…`) if there are any."""
 
+    higher_is_better = True
+
     def __init__(self, k: int = 5, *, keep_reals: bool = False) -> None:
         super().__init__(keep_reals=keep_reals)
         self.k = k

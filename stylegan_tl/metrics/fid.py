@@ -27,6 +27,7 @@ __all__ = [
     "gaussian_distance",
 ]
 
+_NOT_FINITE = "FID is not defined: a mean or a covariance holds NaN or infinity"
 SMALLEST_SET = 5_000  # of FID∞'s regression (Chong & Forsyth 2020)
 
 
@@ -37,9 +38,12 @@ def gaussian_distance(
 
     rank: the most that either covariance can have (rows − 1). The eigenvalues beyond it are zeros
           that rounding moves, and their roots would be 10⁻⁸ each, so they are left out.
+
+    ValueError for numbers that are not finite.
     """
     moments = (mean_x, cov_x, mean_y, cov_y)
     mean_x, cov_x, mean_y, cov_y = (t.to(mean_x.device, torch.float64) for t in moments)
+    _require_finite(mean_x, cov_x, mean_y, cov_y)
     factor = _factor(cov_x)
     cross = _sum_of_roots(factor.T @ cov_y @ factor, rank)
     return _distance(mean_x - mean_y, cov_x.trace() + cov_y.trace(), cross)
@@ -82,7 +86,7 @@ def fid_infinity(
     generator: torch.Generator,
     points: int = 15,
 ) -> dict[str, float]:
-    """FID extrapolated to infinitely many images (Chong & Forsyth 2020): {value, stderr, slope}.
+    """FID extrapolated to infinitely many images (Chong & Forsyth 2020): {value, slope, …}.
 
     FID's bias is nearly linear in 1/N. FID is taken at `points` numbers of fakes n, evenly spaced
     from 5 000 (from N/2 below 10 000 fakes) to N, each a random subset; `value` is the intercept of
@@ -92,7 +96,8 @@ def fid_infinity(
     are drawn beside every n fakes, so that the biases of both sides go. With statistics the fakes'
     bias goes alone: the value is FID of the generator against those very reals.
 
-    `stderr` is the regression's alone; what other images would give is in `interval`. The value may
+    `regression_stderr` is the error of the line's intercept alone; what other images would give is
+    in `interval`. The value may
     be a little below 0, and is so where both sides hold the same images. Evenly spaced from N/2,
     because 1/N² counts in smaller sets: below about F images they lie above the line.
     """
@@ -138,7 +143,7 @@ class FrechetInceptionDistance(TwoSidedMetric):
 
 
 class FrechetInceptionDistanceInfinity(FeatureMetric):
-    """`fid_infinity` of both sides' features: {"value", "stderr", "slope"}; draws from `seed`."""
+    """`fid_infinity` of both sides' features: its three numbers; draws from `seed`."""
 
     higher_is_better = False
 
@@ -177,8 +182,13 @@ def _sum_of_roots(matrix: Tensor, rank: int | None) -> Tensor:
 def _distance(delta: Tensor, traces: Tensor, cross: Tensor) -> float:
     value = float(delta.square().sum() + traces - 2 * cross)
     if not math.isfinite(value):
-        raise ValueError(f"FID is {value}: a mean or a covariance holds NaN or infinity")
+        raise ValueError(_NOT_FINITE)
     return max(0.0, value)
+
+
+def _require_finite(*moments: Tensor) -> None:
+    if not all(torch.isfinite(moment).all() for moment in moments):
+        raise ValueError(_NOT_FINITE)
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -188,7 +198,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     value = y.mean() - slope * x.mean()
     variance = np.square(y - value - slope * x).sum() / (len(x) - 2)
     stderr = np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / (centred @ centred)))
-    return {"value": float(value), "stderr": float(stderr), "slope": float(slope)}
+    return {"value": float(value), "regression_stderr": float(stderr), "slope": float(slope)}
 
 
 def _pack(statistics: FeatureStatistics) -> Tensor:

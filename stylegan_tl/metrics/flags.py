@@ -1,11 +1,12 @@
 """What goes wrong in a run, found in its tick rows: mode collapse, and D overpowering G.
 
 Pure functions of the rows of `metrics.jsonl`, so that a finished run can be read again. A row needs
-`tick` and `kimg`; a test whose numbers a row lacks (None or absent) passes over that row.
+`tick` and `kimg`; a test passes over rows that lack its numbers (absent, None or not finite).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,12 +46,16 @@ def flags(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     A flag is raised at the tick that completes its evidence, and again only if it has gone between.
     """
-    found, standing, highest = [], dict.fromkeys(_TESTS, False), 0.0
-    for end, row in enumerate(rows, start=1):
-        highest = max(highest, row.get("diversity") or 0.0)
-        recent = rows[max(end - _WINDOW, 0) : end]
-        for name, test in _TESTS.items():
-            evidence = test(recent, highest)
+    found, highest = [], 0.0
+    seen: dict[str, list[Row]] = {name: [] for name in _TESTS}
+    standing = dict.fromkeys(_TESTS, False)
+    for row in rows:
+        highest = max(highest, row["diversity"] if _known(row, "diversity") else 0.0)
+        for name, (test, needed) in _TESTS.items():
+            if not _known(row, *needed):
+                continue
+            seen[name].append(row)
+            evidence = test(seen[name][-_WINDOW:], highest)
             if evidence and not standing[name]:
                 at = {"tick": row["tick"], "kimg": row["kimg"]}
                 found.append({"flag": name, **at, "evidence": evidence})
@@ -88,7 +93,7 @@ def _shrunk(images: np.ndarray) -> np.ndarray:
 
 
 def _collapse(rows: Sequence[Row], highest: float) -> str | None:
-    recent = _known(rows[-COLLAPSED_TICKS:], "diversity")
+    recent = rows[-COLLAPSED_TICKS:]
     if len(recent) < COLLAPSED_TICKS or max(r["diversity"] for r in recent) >= COLLAPSED:
         return None
     if highest < COLLAPSED and rows[-1]["kimg"] < ARMED_KIMG:
@@ -100,7 +105,7 @@ def _collapse(rows: Sequence[Row], highest: float) -> str | None:
 
 
 def _overpowering(rows: Sequence[Row], highest: float) -> str | None:
-    recent = _known(rows[-OVERPOWERING_TICKS:], "D_sign_real", "loss_D", "loss_G")
+    recent = rows[-OVERPOWERING_TICKS:]
     if len(recent) < OVERPOWERING_TICKS:
         return None
     sign = min(r["D_sign_real"] for r in recent)
@@ -113,11 +118,12 @@ def _overpowering(rows: Sequence[Row], highest: float) -> str | None:
     )
 
 
-def _known(rows: Sequence[Row], *keys: str) -> list[Row]:
-    return [row for row in rows if all(row.get(key) is not None for key in keys)]
+def _known(row: Row, *keys: str) -> bool:
+    values = [row.get(key) for key in keys]
+    return all(value is not None and math.isfinite(value) for value in values)
 
 
-_TESTS: dict[str, Callable[[Sequence[Row], float], str | None]] = {
-    "mode collapse": _collapse,
-    "D overpowering": _overpowering,
+_TESTS: dict[str, tuple[Callable[[Sequence[Row], float], str | None], tuple[str, ...]]] = {
+    "mode collapse": (_collapse, ("diversity",)),
+    "D overpowering": (_overpowering, ("D_sign_real", "loss_D", "loss_G")),
 }

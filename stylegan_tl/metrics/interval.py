@@ -26,7 +26,7 @@ def interval(
     generator: torch.Generator,
     rounds: int = 100,
     level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float] | None]:
     """{name: (low, high)} of `score(*samples)`, at confidence `level`.
 
     score:   from samples to numbers by name, e.g. `lambda f, r: fid_infinity(f, r, generator=g)`.
@@ -40,6 +40,9 @@ def interval(
     interval: it is one for the score's expectation at these very numbers of images. For squared
     distances (FID, KID) of two sets that hardly differ it is up to √3 times too wide: their error
     falls there like 1/n, so a half's is twice the whole's.
+
+    None for a name whose score is not finite, of everything or of any half: what halves cannot
+    always tell has no interval here.
     ValueError for fewer than 10 images in a sample or too few rounds for the level.
     """
     _check(samples, rounds, level)
@@ -50,7 +53,9 @@ def interval(
     return {name: _around(whole[name], [half[name] for half in halves], level) for name in whole}
 
 
-def _around(whole: float, halves: list[float], level: float) -> tuple[float, float]:
+def _around(whole: float, halves: list[float], level: float) -> tuple[float, float] | None:
+    if not np.isfinite([whole, *halves]).all():
+        return None
     tails = [(1 - level) / 2, (1 + level) / 2]
     # "weibull": position p · (rounds + 1), between which a further value falls with chance `level`
     low, high = np.quantile(np.array(halves) - np.mean(halves), tails, method="weibull")

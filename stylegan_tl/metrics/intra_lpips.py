@@ -38,7 +38,8 @@ def intra_cluster(
     embed:   images → rows whose squared distance is perceptual.
 
     Images above 256 px are averaged down. Of a cluster with more than `per_cluster` fakes that
-    many are drawn by `generator`. Returns `value`; `std`, the deviation over clusters; `balance`,
+    many are drawn by `generator`. Returns `value`; `std`, the deviation over clusters; `stderr`, of
+    the mean over clusters, as if drawn from many (None for one); `balance`,
     the entropy of the cluster sizes over log K (1: all equal, 0: one cluster has all; 1 for K = 1);
     `nonempty`, how many clusters have fakes; `clusters`, for each anchor {"anchor", "images",
     "used", "distance"}. A cluster with fewer than two fakes has distance None and no part in
@@ -109,13 +110,18 @@ def _rows(images: Tensor, embed: Embed, batch: int) -> Iterator[Tensor]:
         yield rows
 
 
-def _summary(distances: list[float], count: int) -> dict[str, float]:
+def _summary(distances: list[float], count: int) -> dict[str, float | None]:
     if not distances:
         raise ValueError(
             f"intra-cluster distance: no cluster has two of the {count} fakes: make more of them"
         )
     found = torch.tensor(distances, dtype=torch.float64)
-    return {"value": found.mean().item(), "std": found.std(correction=0).item()}
+    error = (found.std() / len(found) ** 0.5).item() if len(found) > 1 else None
+    return {
+        "value": found.mean().item(),
+        "std": found.std(correction=0).item(),
+        "stderr": error,
+    }
 
 
 def _check(images: Tensor, anchors: Tensor, per_cluster: int) -> None:

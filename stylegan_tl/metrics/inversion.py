@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stylegan_tl.metrics.pixels import within
+
 __all__ = ["Inversion", "invert"]
 
 Embed = Callable[[Tensor], Tensor]
@@ -51,20 +53,25 @@ def invert(
     """Invert float `images` [N, 3, R, R] in [-1, 1] by `steps` steps of Adam.
 
     The loss of an image is ‖embed(G(w)) − embed(image)‖² + pixel_weight · MSE; `embed` maps float
-    images to rows and is differentiable. No image depends on its batch. `seed`: of the 10 000
-    latents whose mean w is the start. `labels` [K, c_dim], for a conditional G: those that the
-    mean is over. `tick(steps done)` counts the steps of all batches.
+    images to rows and is differentiable; it is shown images above 256 px averaged down. No image
+    depends on its batch. `seed`: of the 10 000 latents whose mean w is the start. `labels`
+    [K, c_dim], for a conditional G: those that the mean is over. `tick(steps done)` counts the
+    steps of all batches.
     """
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise ValueError(f"images must be floats [N, 3, R, R], got {tuple(images.shape)}")
     if steps < 1:
         raise ValueError(f"steps={steps}: use at least 1")
     draw, start = _space(G, labels, seed)
+
+    def look(shown: Tensor) -> Tensor:
+        return embed(within(shown))
+
     found = []
     for number, part in enumerate(images.split(batch_size)):
         done = number * steps
         count = None if tick is None else (lambda step, done=done: tick(done + step))
-        found.append(_invert(draw, start, part, embed, steps, lr, pixel_weight, count))
+        found.append(_invert(draw, start, part, look, steps, lr, pixel_weight, count))
     return Inversion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

@@ -6,6 +6,8 @@ of the distribution, not of its training images, are as often nearer to one side
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
@@ -23,14 +25,15 @@ def nearer_share(
     *,
     generator: torch.Generator,
     chunk_bytes: int = CHUNK_BYTES,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Share of fakes [N, F] whose nearest image is of `train` [T, F], not of `held_out` [H, F].
 
     value:  the share; 0.5 if nothing is memorised, 1 if all is; equally near counts half.
     stderr: its standard error, by linearisation over the images of both sides, since fakes nearest
             to one image are not independent; 0 where all fakes agree.
-    ratio:  median of distance to train / distance to held_out; 1 if nothing is memorised, 0 for
-            copies (0 / 0 is 1).
+    ratio:  median of distance to train / distance to held_out, of the logarithms, so that the sides
+            mirror each other; 1 if nothing is memorised, 0 for copies (0 / 0 is 1). None where it
+            is not finite: half of the fakes or more are copies of held-out images.
     count:  images taken of each side: the larger one is thinned by `generator` to the other's
             number, because more images are nearer by chance. The rows' order changes nothing.
 
@@ -50,7 +53,7 @@ def nearer_share(
     return {
         "value": share.mean().item(),
         "stderr": _standard_error(share, near_index, far_index, count),
-        "ratio": _ratio(near, far).median().item(),
+        "ratio": _median(_ratio(near, far)),
         "count": float(count),
     }
 
@@ -70,7 +73,12 @@ def nearest_training(
 
 
 class NearerShare(FeatureMetric):
-    """`nearer_share` of all features seen, on all ranks; a real is a training image or held out."""
+    """`nearer_share` of all features seen, on all ranks; a real is a training image or held out.
+
+    Lower is better for "value"; "ratio" goes the other way.
+    """
+
+    higher_is_better = False
 
     held_out: list[Tensor]
 
@@ -83,22 +91,23 @@ class NearerShare(FeatureMetric):
         """Add `features` [N, F] of fakes, or of reals: training images unless `held_out`."""
         if held_out and not real:
             raise ValueError("held_out=True goes with real=True: fakes are not held out")
-        if held_out:
-            self.held_out.append(features.detach())
-        else:
+        if not held_out:
             super().update(features, real=real)
-
-    def reset(self) -> None:
-        """Forget the fakes and, unless `keep_reals`, both kinds of reals."""
-        kept = self.held_out[:] if self.keep_reals else None
-        super().reset()
-        if kept is not None:
-            self.held_out = kept
+            return
+        self.check(features)
+        if len(features):
+            self.held_out.append(features.detach())
 
     def compute(self) -> dict[str, Tensor]:
-        """Return {"value", "stderr", "ratio", "count"}, float64 scalars."""
-        sets = (self.rows(real=False), self.rows(real=True), dim_zero_cat(self.held_out))
-        return scalars(nearer_share(*sets, generator=torch.Generator().manual_seed(self.seed)))
+        """Return {"value", "stderr", "ratio", "count"}, float64; NaN for a ratio of None."""
+        sets = (self.rows(real=False), self.rows(real=True), self._held_out_rows())
+        found = nearer_share(*sets, generator=torch.Generator().manual_seed(self.seed))
+        return scalars({name: torch.nan if x is None else x for name, x in found.items()})
+
+    def _held_out_rows(self) -> Tensor:
+        if sum(len(part) for part in self.held_out) == 0:
+            raise ValueError("NearerShare has no held-out images: update(…, held_out=True)")
+        return dim_zero_cat(self.held_out)
 
 
 def _thin(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -135,3 +144,10 @@ def _standard_error(share: Tensor, near: Tensor, far: Tensor, count: int) -> flo
 
 def _ratio(near: Tensor, far: Tensor) -> Tensor:
     return torch.where((near == 0) & (far == 0), 1.0, near / far)
+
+
+def _median(ratio: Tensor) -> float | None:
+    """e^(median log ratio), the geometric mean of the middle two; no logarithms, some are of 0."""
+    middle = [torch.quantile(ratio, 0.5, interpolation=side) for side in ("lower", "higher")]
+    value = (middle[0].sqrt() * middle[1].sqrt()).item()
+    return value if math.isfinite(value) else None

@@ -56,7 +56,8 @@ def ball_hits(
     """Count, for x [N, F] and balls of `radii` [M] around y [M, F], who lies in what (int64).
 
     Returns the number of balls that hold each row of x [N], and of rows that each ball holds [M]. A
-    distance equal to the radius is inside if `closed`; equal means within 1e-12 of its square.
+    distance equal to the radius is inside if `closed`; equal means that the squares differ by no
+    more than 1e-12 of the radius's. So a ball that is not closed and has no radius is empty.
     ValueError for radii that are not M numbers ≥ 0.
     """
     check_sets(x=x, y=y)
@@ -147,7 +148,7 @@ def _inside(part: Tensor, other: Tensor, limits: Tensor, centre: Tensor, closed:
     margin = _products(a, b, norms_b - limits).add_(norms_a)
     inside = margin <= 0 if closed else margin < 0
     error = (a.shape[1] + 8) * torch.finfo(torch.float64).eps
-    unsure = margin.abs_().sub_(error * norms_a) < error * (norms_b + limits)
+    unsure = margin.abs_().sub_(error * norms_a) < error * norms_b + (error + TIE) * limits
     slack = 1 + TIE if closed else 1 - TIE
     for pairs in unsure.nonzero().split(max(1, len(a) // 8)):
         i, j = pairs.unbind(1)

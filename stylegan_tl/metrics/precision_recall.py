@@ -42,6 +42,8 @@ def _share_on_manifold(rows: Tensor, manifold: Tensor, k: int, chunk_bytes: int)
 class PrecisionRecall(FeatureMetric):
     """Precision and recall of all features seen, on all ranks."""
 
+    higher_is_better = True
+
     def __init__(self, k: int = 3, *, keep_reals: bool = False) -> None:
         super().__init__(keep_reals=keep_reals)
         self.k = k

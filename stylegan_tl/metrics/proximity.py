@@ -31,7 +31,7 @@ def expected_nearest(
     x, y = x.double() - centre, y.double() - centre
     found = []
     for start in range(0, len(x), step := max(1, chunk_bytes // (8 * len(y)))):
-        distances = torch.cdist(x[start : start + step], y)
+        distances = _distances(x[start : start + step], y)
         if same:
             distances[:, start:].fill_diagonal_(torch.inf)  # sorted to the end and left out
         nearest = distances.sort(dim=1).values[:, : len(weights)]
@@ -46,7 +46,8 @@ def nearest_ratio(target: Tensor, source: Tensor) -> dict[str, float]:
     m = min(M, N − 1) images on either side, so the ratio is about 1 where both sets are drawn from
     one distribution. Returns `mean` and `median` over the target's images (each a ratio of means or
     of medians), `distance` and `own` (mean distances in feature units) and `m`.
-    ValueError for fewer than two target images or if they all have the same features.
+    `median` is NaN if the target's own is 0. ValueError for fewer than two target images, or if
+    none of them is at any distance from its nearest.
     """
     if len(target) < 2:
         raise ValueError(f"the target's own distances need at least 2 images, got {len(target)}")
@@ -54,15 +55,22 @@ def nearest_ratio(target: Tensor, source: Tensor) -> dict[str, float]:
     across = expected_nearest(target, source, m)
     own = expected_nearest(target, target, m, same=True)
     if not own.mean() > 0:
-        raise ValueError("all target images have the same features: their distances have no scale")
-    median = own.median()
+        raise ValueError(
+            "every target image has the features of another one: their distances have no scale"
+        )
+    medians = [torch.quantile(x, 0.5) for x in (across, own)]
     return {
         "mean": (across.mean() / own.mean()).item(),
-        "median": (across.median() / median).item() if median > 0 else float("nan"),
+        "median": (medians[0] / medians[1]).item() if medians[1] > 0 else float("nan"),
         "distance": across.mean().item(),
         "own": own.mean().item(),
         "m": m,
     }
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances [N, M] from differences: matrix products leave 1e-7 for equal rows."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _first_of(m: int, rows: int) -> Tensor:

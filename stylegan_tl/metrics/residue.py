@@ -13,16 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["logistic_regression", "paired_distance", "source_residue"]
+from stylegan_tl.metrics.pixels import within
+
+__all__ = ["LEAST", "logistic_regression", "paired_distance", "source_residue"]
 
 Embed = Callable[[Tensor], Tensor]
+LEAST = 5  # images of each domain that `source_residue` needs by default: one a fold
 _STEPS = 100  # of Newton; about ten are needed
 
 
-def paired_distance(a: Tensor, b: Tensor, embed: Embed, *, batch: int = 64) -> dict[str, float]:
+def paired_distance(a: Tensor, b: Tensor, embed: Embed, *, batch: int = 16) -> dict[str, float]:
     """Mean perceptual distance of `a[i]` and `b[i]`: G_source(z) and G_target(z) for the same z.
 
-    a, b:  uint8 [N, 3, R, R].
+    a, b:  uint8 [N, 3, R, R]; above 256 px they are averaged down.
     embed: images → [N, E], rows whose squared Euclidean distance is the perceptual distance.
 
     Gives `value` and its `stderr` over the pairs (NaN for a single one). ValueError for unequal or
@@ -33,7 +36,7 @@ def paired_distance(a: Tensor, b: Tensor, embed: Embed, *, batch: int = 64) -> d
             f"pairs need two equal sets of images, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     found = [
-        (embed(x).double() - embed(y).double()).square().sum(1)
+        (embed(within(x)).double() - embed(within(y)).double()).square().sum(1)
         for x, y in zip(a.split(batch), b.split(batch), strict=True)
     ]
     distances = torch.cat(found)
@@ -42,7 +45,7 @@ def paired_distance(a: Tensor, b: Tensor, embed: Embed, *, batch: int = 64) -> d
 
 
 def source_residue(
-    fake: Tensor, source: Tensor, target: Tensor, *, generator: torch.Generator, folds: int = 5
+    fake: Tensor, source: Tensor, target: Tensor, *, generator: torch.Generator, folds: int = LEAST
 ) -> dict[str, float | str]:
     """Share of fakes that look like the source, by features [N, F] of fakes and of both domains.
 

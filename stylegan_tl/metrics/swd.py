@@ -34,12 +34,13 @@ def sliced_wasserstein(
 ) -> dict[str, float]:
     """Distance × 10³ of two uint8 sets [N, 3, R, R], per level ("64", "32", "16") and their "mean".
 
-    `R` is a power of two ≥ 16; both sets hold the same number of images.
+    `R` is a power of two ≥ 16; both sets hold the same number of images. ValueError for others, and
+    for a set that is constant in a channel of a level: there is no deviation to divide by.
     """
     _check(real, fake)
     resolutions = _resolutions(real.shape[-1])
-    real_patches = _descriptors(real, resolutions, patches, generator)
-    fake_patches = _descriptors(fake, resolutions, patches, generator)
+    real_patches = _descriptors("real", real, resolutions, patches, generator)
+    fake_patches = _descriptors("fake", fake, resolutions, patches, generator)
     values = {
         str(r): 1e3 * _sliced(real_patches[i], fake_patches[i], projections, generator)
         for i, r in enumerate(resolutions)
@@ -111,7 +112,7 @@ def _resolutions(full: int) -> list[int]:
 
 
 def _descriptors(
-    images: Tensor, resolutions: list[int], patches: int, generator: torch.Generator
+    side: str, images: Tensor, resolutions: list[int], patches: int, generator: torch.Generator
 ) -> list[Tensor]:
     """Per level: normalised patches [N · patches, 3 · 49] float32."""
     corners = [
@@ -123,7 +124,10 @@ def _descriptors(
         part = images[start : start + 128].cpu().float()
         for i, level in enumerate(laplacian_pyramid(part, len(resolutions))):
             found[i].append(_cut(level, corners[i][start : start + 128]))
-    return [_normalise(torch.cat(parts)) for parts in found]
+    return [
+        _normalise(torch.cat(parts), f"{side} images at {r} px")
+        for r, parts in zip(resolutions, found, strict=True)
+    ]
 
 
 def _cut(level: Tensor, corners: Tensor) -> Tensor:
@@ -135,11 +139,15 @@ def _cut(level: Tensor, corners: Tensor) -> Tensor:
     return flat.reshape(n, c, -1, PATCH * PATCH).transpose(1, 2).flatten(0, 1)
 
 
-def _normalise(found: Tensor) -> Tensor:
+def _normalise(found: Tensor, what: str) -> Tensor:
     """Patches [M, 3, 49] → [M, 147] with mean 0 and deviation 1 in every channel, in place."""
     per_channel = found.shape[0] * found.shape[2]
+    constant = found.amax((0, 2)) == found.amin((0, 2))  # filters of constants are exact
+    if constant.any():
+        channels = ", ".join(map(str, constant.nonzero().flatten().tolist()))
+        raise ValueError(f"SWD is not defined: {what} are constant in channel {channels}")
     found -= found.mean((0, 2), keepdim=True)
-    found /= (found.norm(dim=(0, 2), keepdim=True) / per_channel**0.5).clamp_min(1e-8)
+    found /= found.norm(dim=(0, 2), keepdim=True) / per_channel**0.5
     return found.flatten(1)
 
 

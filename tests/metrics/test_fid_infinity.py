@@ -77,7 +77,7 @@ def test_the_line_and_its_error_are_scipys():
     wanted = scipy.stats.linregress(1 / np.array(sizes), values)
     assert found["value"] == pytest.approx(wanted.intercept, rel=1e-9)
     assert found["slope"] == pytest.approx(wanted.slope, rel=1e-9)
-    assert found["stderr"] == pytest.approx(wanted.intercept_stderr, rel=1e-9)
+    assert found["regression_stderr"] == pytest.approx(wanted.intercept_stderr, rel=1e-9)
 
 
 def test_sizes_start_at_5000_where_there_are_enough(monkeypatch):
@@ -88,7 +88,7 @@ def test_sizes_start_at_5000_where_there_are_enough(monkeypatch):
     reals = FeatureStatistics.from_features(torch.randn(9, 1, generator=_generator(0)))
     for count in (50_000, 4_000):
         found = fid_infinity(torch.zeros(count, 1), reals, generator=_generator(0), points=4)
-        assert found == pytest.approx({"value": 1, "stderr": 0, "slope": 0}, abs=1e-9)
+        assert found == pytest.approx({"value": 1, "regression_stderr": 0, "slope": 0}, abs=1e-9)
     assert seen == [5_000, 20_000, 35_000, 50_000, 2_000, 2_667, 3_333, 4_000]
 
 
@@ -108,6 +108,7 @@ def test_the_shell_keeps_points_and_seed():
         metric.update(fake, real=False)
         metric.update(real, real=True)
         found.append(metric.compute()["value"].item())
+        assert set(metric.compute()) == {"value", "regression_stderr", "slope"}
     assert found[0] == found[1]
     assert len(set(found)) == 3
 
@@ -119,7 +120,7 @@ def test_one_set_on_both_sides_gives_less_than_fid_of_two():
     assert abs(value) < 1.5 * feature_distance(x, other)
     constant = torch.ones(40, F)
     found = fid_infinity(constant, constant, generator=g)
-    assert found == pytest.approx({"value": 0, "stderr": 0, "slope": 0}, abs=1e-12)
+    assert found == pytest.approx({"value": 0, "regression_stderr": 0, "slope": 0}, abs=1e-12)
 
 
 def test_bad_requests_are_refused():

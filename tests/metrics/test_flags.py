@@ -1,6 +1,7 @@
 """Flags name the tick where something begins to go wrong, and healthy curves raise none."""
 
 import json
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -104,8 +105,22 @@ def test_rows_without_the_numbers_are_passed_over(missing):
     rows = _rows(diversity=[0.9, 0.1, None, 0.1], loss_D=[None] * 4)
     if missing == "absent":
         rows = [{k: v for k, v in row.items() if v is not None} for row in rows]
-    assert flags(rows) == []
+    (flag,) = flags(rows)  # two ticks that are known, with one between them that is not
+    assert (flag["flag"], flag["tick"]) == ("mode collapse", 3)
+    assert flags(rows[:3]) == []
     assert flags([]) == []
+    gaps = _rows(diversity=[0.9, 0.1, 0.1, None, 0.1, None, 0.1])  # it has not gone between
+    assert [flag["tick"] for flag in flags(gaps)] == [2]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_none(bad):
+    (flag,) = flags(_rows(diversity=[0.9, bad, 0.1, bad, 0.1]))
+    assert flag["tick"] == 4
+    assert "it was 0.9 at most" in flag["evidence"]
+    for name, values in OVERPOWERED.items():
+        rows = _rows(**{**OVERPOWERED, name: [*values[:2], bad, *values[3:]]})
+        assert [flag["tick"] for flag in flags(rows)] == [OVERPOWERING_TICKS + 1]
 
 
 # -- D overpowering

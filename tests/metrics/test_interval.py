@@ -94,6 +94,31 @@ def test_the_bias_of_fid_in_smaller_sets_does_not_move_the_interval():
     _assert_covers(intervals, expected)
 
 
+def test_a_score_that_spreads_upwards_has_the_longer_side_above():
+    """exp(3 · mean) of 100 normal values: a half's is the whole's times a log-normal of σ = 0.3."""
+    z = 1.96 * 0.3
+    up, down = math.exp(z) - math.exp(0.3**2 / 2), math.exp(0.3**2 / 2) - math.exp(-z)
+    intervals, values = _repeat(
+        lambda x: {"value": math.exp(3 * x.mean().item())}, lambda g: [_normal(100, 1, g)]
+    )
+    assert (intervals[:, 1] / values - 1).mean() == pytest.approx(up, rel=0.08)
+    assert (1 - intervals[:, 0] / values).mean() == pytest.approx(down, rel=0.08)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_score_that_some_half_does_not_have_has_no_interval(bad):
+    x = _normal(20, 1, _generator(0))
+    rounds = iter(range(101))
+
+    def score(x):
+        return {"value": x.mean().item(), "at times": bad if next(rounds) == 57 else 1.0}
+
+    found = interval(score, x, generator=_generator(1))
+    assert found["at times"] is None
+    assert found["value"] == interval(_mean, x, generator=_generator(1))["value"]
+    assert interval(lambda _: {"value": bad}, x, generator=_generator(1)) == {"value": None}
+
+
 def test_samples_are_halved_without_replacement():
     seen = []
 

@@ -68,6 +68,7 @@ def test_it_agrees_with_scipy_where_all_are_used(batch):
         assert cluster["distance"] == (None if value is None else pytest.approx(value, rel=1e-5))
     assert found["value"] == pytest.approx(np.mean(wanted[:2]), rel=1e-5)
     assert found["std"] == pytest.approx(np.std(wanted[:2]), rel=1e-4)
+    assert found["stderr"] == pytest.approx(scipy.stats.sem(wanted[:2]), rel=1e-4)
     assert found["nonempty"] == 3
     assert found["balance"] == pytest.approx(scipy.stats.entropy(sizes) / np.log(4))
 
@@ -96,8 +97,10 @@ def test_copies_of_the_training_images_score_nothing():
     anchors = _noise(3, 1)
     found = _measure(np.repeat(anchors, [5, 5, 1], axis=0), anchors)
     assert found["value"] == found["std"] == 0
+    assert found["stderr"] == 0
     same = _measure(np.repeat(anchors[:1], 8, axis=0), anchors)
     assert (same["value"], same["balance"], same["nonempty"]) == (0, 0, 1)
+    assert same["stderr"] is None
     assert [c["distance"] for c in same["clusters"]] == [0, None, None]
 
 

@@ -65,6 +65,42 @@ def test_of_a_linear_generator_it_is_the_least_squares_solution() -> None:
     torch.testing.assert_close(found.start_pixel, start.mean(1))
 
 
+@pytest.mark.parametrize("pixel_weight", [1.0, 40.0])
+def test_pixels_count_by_their_weight(pixel_weight) -> None:
+    """The embedding sees the first channel alone; the rest is least squares of weighted rows."""
+    G, images = _Linear(), torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    found = invert(
+        G, images, lambda x: x[:, 0].flatten(1), steps=800, pixel_weight=pixel_weight
+    ).latents
+    weights = torch.full((12, 1), pixel_weight / 12)
+    weights[:4] += 1
+    rows, wanted = weights.sqrt() * G.weight.detach(), weights.sqrt() * images.flatten(1).T
+    solution = torch.linalg.lstsq(rows, wanted).solution.T
+    torch.testing.assert_close(found, solution, rtol=2e-3, atol=2e-3)
+
+
+def test_the_embedding_is_shown_no_more_than_256_px() -> None:
+    class Large(torch.nn.Module):
+        z_dim = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, z):
+            return (self.gain * z)[:, :, None, None].expand(-1, -1, 512, 512)
+
+    seen = set()
+
+    def embed(images):
+        seen.add(tuple(images.shape[1:]))
+        return images.mean((2, 3))
+
+    found = invert(Large(), torch.zeros(1, 3, 512, 512), embed, steps=2)
+    assert seen == {(3, 256, 256)}
+    assert found.pixel.item() == 0
+
+
 @pytest.mark.parametrize("build", [_stylegan2, _dcgan])
 def test_an_image_of_the_generator_is_found_again(build) -> None:
     G, embed = build(), load_extractor("small").embed
@@ -93,12 +129,16 @@ def test_no_image_depends_on_its_batch_and_the_seed_decides(build) -> None:
 
 def test_the_start_is_the_mean_w_of_ten_thousand_latents() -> None:
     G = _stylegan2()
+    for name, parameter in G.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.fill_(1.0)  # no noise enters
     z = torch.randn(10_000, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         mean = G.mapping(z)[:, 0].mean(0)
-        drawn = G.synthesis(mean.expand(1, G.num_ws, -1), noise="none")
+        drawn = G.synthesis(mean.expand(1, G.num_ws, -1), noise="none").clamp(-1, 1)
     found = invert(G, drawn, _flat, steps=1, lr=0.0, seed=3)
     torch.testing.assert_close(found.latents[0], mean)
+    assert found.start_pixel.item() < 1e-9
     assert found.start_pixel.item() == pytest.approx(found.pixel.item(), abs=1e-9)
 
 

@@ -54,6 +54,12 @@ def test_standard_error_predicts_the_spread_over_repetitions():
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.35)
 
 
+def test_standard_error_is_a_third_too_large_at_no_distance():
+    found = [polynomial_mmd(*_sets(n=60, m=60, shift=0.0, seed=s)) for s in range(200)]
+    values, errors = np.array(found).T
+    assert 1.1 < errors.mean() / values.std(ddof=1) < 1.6
+
+
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save:UserWarning")
 def test_kid_agrees_with_torchmetrics_on_the_whole_set():
     generator = torch.Generator().manual_seed(0)

@@ -29,7 +29,7 @@ def test_share_agrees_with_a_loop():
     assert found["value"] == pytest.approx(_reference_scipy_share(fake, train, held_out), abs=1e-12)
     assert found["value"] > 0.5
     near, far = (cdist(fake.numpy(), x.numpy()).min(1) for x in (train, held_out))
-    assert found["ratio"] == pytest.approx(np.sort(near / far)[39], rel=1e-12)
+    assert found["ratio"] == pytest.approx(np.exp(np.median(np.log(near / far))), rel=1e-12)
     assert found["count"] == 50
 
 
@@ -38,6 +38,9 @@ def test_copies_of_training_images_give_one():
     found = _share(train.repeat(2, 1), train, held_out)
     assert (found["value"], found["stderr"], found["ratio"]) == (1.0, 0.0, 0.0)
     assert _share(held_out, train, held_out)["value"] == 0.0
+    assert _share(held_out, train, held_out)["ratio"] is None  # infinite
+    half = torch.cat([train[:30], held_out[:30]])
+    assert _share(half, train, held_out)["ratio"] is None  # 0 and infinity in the middle
     noisy = _share(train + 0.05 * _rows(60, seed=2), train, held_out)
     assert noisy["value"] > 0.9
     assert noisy["ratio"] < 0.3
@@ -83,6 +86,13 @@ def test_an_image_on_both_sides_counts_half():
     assert (found["value"], found["ratio"]) == (0.5, 1.0)
     same = torch.ones(5, 3)
     assert _share(same, same, same)["value"] == 0.5
+
+
+@pytest.mark.parametrize("count", [40, 41])
+def test_the_ratio_of_the_sides_the_other_way_round_is_its_inverse(count):
+    fake, train, held_out = _rows(count), _rows(50, seed=1), _rows(50, seed=2)
+    found, mirrored = _share(fake, train, held_out), _share(fake, held_out, train)
+    assert found["ratio"] * mirrored["ratio"] == pytest.approx(1, rel=1e-12)
 
 
 @pytest.mark.parametrize("larger", ["train", "held_out"])
@@ -137,6 +147,33 @@ def test_shell_gives_what_the_function_gives():
     assert found == _share(fake, train, held_out, seed=3)
     metric.reset()
     assert len(metric.held_out) == len(metric.reals) == 0
+
+
+def test_shell_checks_held_out_images_as_the_others():
+    metric = NearerShare()
+    for bad, message in (
+        (torch.full((2, 3), float("nan")), "NaN"),
+        (torch.zeros(3), r"shape \[N, F\]"),
+        (torch.zeros(3, 2, dtype=torch.uint8), "must be floats"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(bad, real=True, held_out=True)
+    metric.update(_rows(4), real=True)
+    metric.update(_rows(4), real=False)
+    metric.update(_rows(0), real=True, held_out=True)
+    assert metric.held_out == []
+    with pytest.raises(ValueError, match="NearerShare has no held-out images"):
+        metric.compute()
+
+
+def test_a_ratio_that_is_none_is_nan_in_the_shell():
+    metric, train, held_out = NearerShare(), _rows(30), _rows(30, seed=1)
+    metric.update(train, real=True)
+    for real in (True, False):
+        metric.update(held_out, real=real, held_out=real)
+    found = metric.compute()
+    assert found["value"] == 0
+    assert found["ratio"].isnan()
 
 
 def test_shell_can_keep_both_kinds_of_reals():

@@ -129,6 +129,16 @@ def test_a_row_on_the_edge_of_a_ball_is_decided_as_asked(closed, shift, chunk_by
     assert found[1].tolist() == [4 if closed else 3] * 50
 
 
+@pytest.mark.parametrize(("relative", "closed", "wanted"), [
+    (1e-13, True, 1), (1e-13, False, 0), (-1e-13, True, 1), (-1e-13, False, 0),
+    (1e-11, True, 0), (1e-11, False, 0), (-1e-11, True, 1), (-1e-11, False, 1),
+])  # fmt: skip
+def test_equal_means_to_a_part_in_ten_to_the_twelfth_of_the_square(relative, closed, wanted):
+    x, y = torch.tensor([[1 + relative / 2]], dtype=torch.float64), torch.zeros(1, 1).double()
+    found = ball_hits(x, y, torch.ones(1), closed=closed)
+    assert [part.tolist() for part in found] == [[wanted], [wanted]]
+
+
 def test_small_balls_among_near_duplicates_are_decided_by_differences():
     y = torch.cat([_rows(20, f=64), 1e8 * _rows(2, f=64, seed=3)]).double()
     x = y + 1e-8 * _rows(22, f=64, seed=1)

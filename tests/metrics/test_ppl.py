@@ -110,6 +110,45 @@ def test_a_round_generator_has_the_same_length_anywhere_in_z():
     assert values == pytest.approx([wanted] * 2, rel=1e-5)
 
 
+class _Square(nn.Module):
+    """Images of h², h the length of the way from (0, 1): straight, or on the unit circle."""
+
+    class _Synthesis(nn.Module):
+        def __init__(self, space):
+            super().__init__()
+            self.space = space
+
+        def forward(self, w):
+            height = w[:, 0] if self.space == "w" else torch.atan2(w[:, 0], w[:, 1])
+            return height.square().view(-1, 1, 1, 1).expand(-1, 3, 4, 4) / 48**0.5
+
+    def __init__(self, space):
+        super().__init__()
+        self.synthesis = self._Synthesis(space)
+
+    def mapping(self, z, c=None):
+        return z
+
+
+@pytest.mark.parametrize(
+    ("space", "end"), [("w", [1.0, 1.0]), ("z", [np.sin(1.0), np.cos(1.0)])], ids=["w", "z"]
+)
+def test_full_takes_every_place_of_the_path_and_end_the_first_alone(space, end):
+    """On a way of length 1 the speed is 2 t: a trimmed mean of 4 t² over t, or 0 at t = 0."""
+    ends = torch.tensor([[0.0, 1.0], end], dtype=torch.float64)
+    full, first = (
+        path_length(
+            _Square(space), _flat, latents=lambda _, n: ends.repeat(n // 2, 1), space=space,
+            sampling=sampling, count=2000,
+        )
+        for sampling in ("full", "end")
+    )  # fmt: skip
+    wanted = 4 * (0.99**3 - 0.01**3) / 3 / 0.98
+    assert full["value"] == pytest.approx(wanted, abs=4 * full["stderr"])
+    assert full["stderr"] == pytest.approx(4 * (4 / 45) ** 0.5 / 2000**0.5, rel=0.1)
+    assert first["value"] < 1e-6
+
+
 def test_the_step_does_not_matter_where_the_path_is_straight():
     values = [
         path_length(

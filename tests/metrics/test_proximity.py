@@ -69,6 +69,24 @@ def test_the_ratio_knows_no_scale_and_no_order_and_grows_with_the_shift() -> Non
     assert 1 < found["mean"] < farther["mean"]
 
 
+def test_the_median_is_that_of_numpy() -> None:
+    """Skewed distances, even numbers: the lower median and the mean are both far from it."""
+    target = torch.tensor([[0.0], [1.0], [3.0], [7.0], [40.0], [100.0]])
+    source = torch.tensor([[0.5], [5.0], [19.0], [60.0], [200.0]])
+    found = nearest_ratio(target, source)
+    across = _reference_every_choice(target, source, 5)
+    own = _reference_every_choice(target, target, 5, same=True)
+    assert found["median"] == pytest.approx(np.median(across) / np.median(own), rel=1e-9)
+    assert found["mean"] == pytest.approx(across.mean() / own.mean(), rel=1e-9)
+
+
+def test_equal_rows_are_at_no_distance_however_many() -> None:
+    x = 100 * _features(60, width=50)
+    assert expected_nearest(x, x, 60).max() < expected_nearest(x, x, 59, same=True).min() / 1e12
+    twice = x.repeat(2, 1)
+    assert torch.equal(expected_nearest(x, twice, 119), torch.zeros(60, dtype=torch.float64))
+
+
 def test_the_same_images_on_both_sides_are_at_no_distance() -> None:
     x = _features(20)
     assert nearest_ratio(x, x[:19])["mean"] < 0.06  # one of 20 has its copy missing
@@ -78,6 +96,8 @@ def test_the_same_images_on_both_sides_are_at_no_distance() -> None:
     ("target", "source", "message"),
     [
         (torch.ones(4, 3), torch.zeros(4, 3), "no scale"),
+        (torch.full((60, 64), 0.1), torch.zeros(60, 64), "features of another one.*no scale"),
+        (_features(60).repeat(2, 1), torch.zeros(200, 5), "features of another one.*no scale"),
         (torch.ones(1, 3), torch.zeros(4, 3), "at least 2"),
         (torch.ones(4, 3), torch.zeros(4, 2), "one extractor"),
         (torch.tensor([[0.0], [float("nan")]]), torch.zeros(4, 1), "NaN"),

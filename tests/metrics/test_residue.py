@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import norm
 
-from stylegan_tl.metrics.residue import logistic_regression, paired_distance, source_residue
+from stylegan_tl.metrics.residue import (
+    LEAST,
+    logistic_regression,
+    paired_distance,
+    source_residue,
+)
 
 
 def _generator(seed=0):
@@ -47,6 +53,21 @@ def test_scipy_finds_the_same_optimum(count, width, shift, penalty):
     np.testing.assert_allclose(np.append(weights.numpy(), bias), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2])
+def test_heavy_tails_that_a_full_step_of_newton_leaps_over(seed, penalty):
+    """The gradient of a convex objective is zero at its optimum alone."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 10)) * np.exp(2 * rng.normal(size=(40, 1)))
+    y = (x @ rng.normal(size=10) + rng.logistic(size=40) > 0).astype(float)
+    weights, bias = logistic_regression(*map(torch.from_numpy, (x, y)), penalty=penalty)
+    sign = 2 * y - 1
+    pull = sign * expit(-sign * (x @ weights.numpy() + bias.item()))
+    scale = np.abs(x).sum(0)  # of the gradient at zero
+    assert np.all(np.abs(x.T @ pull - penalty * weights.numpy()) < 1e-5 * scale)
+    assert abs(pull.sum()) < 1e-5 * len(y)
+
+
 def test_one_class_is_no_classification():
     with pytest.raises(ValueError, match="both classes"):
         logistic_regression(torch.zeros(3, 2).double(), torch.ones(3))
@@ -79,6 +100,43 @@ def test_the_error_is_that_of_repeated_draws():
         errors.append(found["stderr"])
     assert np.mean(values) == pytest.approx(0.4, abs=0.06)
     assert 0.6 < np.mean(errors) / np.std(values, ddof=1) < 1.6
+
+
+def _share_variance(count, total):
+    share = (count + 0.5) / (total + 1)
+    return share * (1 - share) / total
+
+
+@pytest.mark.parametrize("fakes", [30, 3000])
+def test_the_error_is_the_delta_methods(fakes):
+    """By finite differences; a narrow target within a wide source, so that the rates differ."""
+    n = 80
+    source, target = 3 * _gaussian(n, 0.0, 1, 4) + 3, _gaussian(n, 0.0, 2, 4)
+    fake = torch.cat([_gaussian(fakes * 8 // 10, 0.0, 3, 4), source.repeat(8, 1)[: fakes // 5]])
+    found = source_residue(fake, source, target, generator=_generator())
+    at = np.array([found["observed"], found["tpr"], found["fpr"]])
+    variances = [_share_variance(p * m, m) for p, m in zip(at, (len(fake), n, n), strict=True)]
+    share = lambda observed, tpr, fpr: (observed - fpr) / (tpr - fpr)  # noqa: E731
+    slopes = [(share(*(at + h)) - share(*(at - h))) / 2e-6 for h in 1e-6 * np.eye(3)]
+    assert found["value"] == pytest.approx(share(*at))
+    assert found["stderr"] == pytest.approx(np.sqrt(np.square(slopes) @ variances), rel=1e-5)
+    swapped = [slopes[0], slopes[2], slopes[1]]  # so unlike each other that it shows
+    assert abs(np.sqrt(np.square(swapped) @ variances) / found["stderr"] - 1) > 0.02
+
+
+def test_a_share_is_given_from_two_standard_errors_between_the_rates():
+    gaps, defined = [], []
+    for seed in range(40):
+        source, target = _gaussian(60, 0.1, 3 * seed, 4), _gaussian(60, 0.0, 3 * seed + 1, 4)
+        fake = _gaussian(20, 0.1, 3 * seed + 2, 4)
+        found = source_residue(fake, source, target, generator=_generator(seed))
+        error = sum(_share_variance(60 * found[rate], 60) for rate in ("tpr", "fpr")) ** 0.5
+        gaps.append((found["tpr"] - found["fpr"]) / error)
+        defined.append(not math.isnan(found["value"]))
+        assert defined[-1] == ("note" not in found)
+    gaps = np.array(gaps)
+    assert defined == (gaps > 2).tolist()
+    assert min(sum(gaps > 2), sum((0.5 < gaps) & (gaps <= 2)), sum(gaps <= 0.5)) > 2
 
 
 def test_domains_that_are_one_give_no_share():
@@ -120,6 +178,16 @@ def test_degenerate_features():
     with_constant = [torch.cat([x, torch.full((len(x), 1), 0.3)], 1) for x in sets]
     found = source_residue(*with_constant, generator=_generator())
     assert found == source_residue(fake, source, target, generator=_generator())
+    level = np.float64(1e6 + 0.1)  # apart by the last bit of the sums that made them
+    last_bit = [level, np.nextafter(level, 2e6), level]
+    with_rounding = [
+        torch.cat([x.double(), torch.full((len(x), 1), v, dtype=torch.float64)], 1)
+        for x, v in zip((fake, target, source), last_bit, strict=True)
+    ]
+    rounded = source_residue(
+        with_rounding[0], with_rounding[2], with_rounding[1], generator=_generator()
+    )
+    assert rounded == source_residue(fake, source, target, generator=_generator())
     assert 0.5 < source_residue(fake[:1], source, target, generator=_generator())["value"] <= 1
     for wrong, message in (
         ((fake, source[:4], target), "4 source, 30 target and 30 fake images: at least 5"),
@@ -143,6 +211,27 @@ def test_paired_distance_is_the_mean_over_pairs_whatever_the_batch():
         found = paired_distance(*map(torch.from_numpy, (a, b)), _embed, batch=batch)
         assert found["value"] == pytest.approx(each.mean(), rel=1e-6)
         assert found["stderr"] == pytest.approx(each.std(ddof=1) / 10**0.5, rel=1e-6)
+
+
+def test_pairs_are_shown_in_small_batches_at_no_more_than_256_px():
+    seen = []
+
+    def embed(images):
+        seen.append(tuple(images.shape))
+        return images.float().mean((2, 3))
+
+    images = torch.zeros(20, 3, 512, 512, dtype=torch.uint8)
+    assert paired_distance(images, images, embed)["value"] == 0
+    assert max(n for n, *_ in seen) <= 16
+    assert {shape[1:] for shape in seen} == {(3, 256, 256)}
+
+
+def test_the_fewest_images_of_a_domain_are_named():
+    source, target = _gaussian(LEAST, 5.0, 1), _gaussian(LEAST, 0.0, 2)
+    found = source_residue(source, source, target, generator=_generator())
+    assert found["accuracy"] == 1
+    with pytest.raises(ValueError, match=f"at least {LEAST} of each domain"):
+        source_residue(source, source[1:], target, generator=_generator())
 
 
 def test_pairs_that_are_degenerate():

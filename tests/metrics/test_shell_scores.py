@@ -8,6 +8,8 @@ import torch
 from torchmetrics.image import fid as their_fid
 from torchmetrics.image import kid as their_kid
 
+from stylegan_tl.metrics.density_coverage import DensityCoverage
+from stylegan_tl.metrics.diversity import Diversity
 from stylegan_tl.metrics.fid import (
     FrechetInceptionDistance,
     FrechetInceptionDistanceInfinity,
@@ -17,6 +19,8 @@ from stylegan_tl.metrics.fid import (
 )
 from stylegan_tl.metrics.inception_score import InceptionScore
 from stylegan_tl.metrics.kid import KernelInceptionDistance, kernel_distance, polynomial_mmd
+from stylegan_tl.metrics.memory import NearerShare
+from stylegan_tl.metrics.precision_recall import PrecisionRecall
 from stylegan_tl.metrics.statistics import FeatureStatistics
 from stylegan_tl.metrics.swd import SlicedWasserstein, sliced_wasserstein
 
@@ -55,9 +59,13 @@ def test_shells_say_which_way_is_better_and_that_they_have_no_gradient():
         FrechetInceptionDistanceInfinity,
         KernelInceptionDistance,
         SlicedWasserstein,
+        NearerShare,
         InceptionScore,
+        PrecisionRecall,
+        DensityCoverage,
+        Diversity,
     )
-    assert [s.higher_is_better for s in shells] == [False, False, False, False, True]
+    assert [s.higher_is_better for s in shells] == [False] * 5 + [True] * 4
     assert not any(s.is_differentiable or s.full_state_update for s in shells)
 
 
@@ -186,6 +194,11 @@ def test_nan_is_never_a_good_score(bad):
             score()
     with pytest.raises(ValueError, match="holds NaN"):
         frechet_distance(good, FeatureStatistics(20, good.mean * bad, good.scatter))
+    broken = good.cov.clone()
+    broken[0, 1] = broken[1, 0] = bad
+    for covs in ((broken, good.cov), (good.cov, broken)):
+        with pytest.raises(ValueError, match="holds NaN or infinity"):
+            gaussian_distance(good.mean, covs[0], good.mean, covs[1])
 
 
 def test_another_number_of_features_is_refused():
@@ -195,10 +208,11 @@ def test_another_number_of_features_is_refused():
 
 def test_swd_on_next_to_nothing():
     grey = torch.full((3, 3, 16, 16), 7, dtype=torch.uint8)
-    found = _shell(SlicedWasserstein(seed=0, patches=4, projections=8), grey, grey)
-    assert found == {"value": 0, "16": 0}
-    one = _shell(SlicedWasserstein(seed=0, patches=4, projections=8), grey[:1], grey[:1])
-    assert one == {"value": 0, "16": 0}
+    for some in (grey, grey[:1]):
+        with pytest.raises(ValueError, match="real images at 16 px are constant"):
+            _shell(SlicedWasserstein(seed=0, patches=4, projections=8), some, some)
+    one = _images(1, 0, size=16)
+    assert _shell(SlicedWasserstein(seed=0, projections=8), one, one)["value"] > 0  # other patches
     fake, real = _images(2, 0, size=32), _images(2, 1, size=32)
     with pytest.raises(ValueError, match="as many real as fake"):
         _shell(SlicedWasserstein(seed=0), fake, real[:1])

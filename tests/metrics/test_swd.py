@@ -98,6 +98,46 @@ def test_blur_grows_the_distance_and_most_at_the_finest_level():
     assert far["32"] > far["16"]
 
 
+def _with_constant(kind):
+    images = _images()
+    if kind == "channel":
+        images[:, 1] = 77
+    elif kind == "level":  # every image of one colour: only the coarsest level varies
+        images[:] = images[:, :, :1, :1]
+    else:
+        images[:] = 200
+    return images
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        ("channel", "at 32 px are constant in channel 1$"),
+        ("level", "at 32 px are constant in channel 0, 1, 2$"),
+        ("all", "at 32 px are constant in channel 0, 1, 2$"),
+    ],
+)
+@pytest.mark.parametrize("side", ["real", "fake"])
+def test_what_is_constant_has_no_deviation_to_divide_by(kind, where, side):
+    sets = {"real": _images(), "fake": _images(seed=1), side: _with_constant(kind)}
+    for scale in (1, 0):  # black images too
+        sets[side] = sets[side] * scale if kind == "all" else sets[side]
+        with pytest.raises(ValueError, match=f"SWD is not defined: {side} images {where}"):
+            sliced_wasserstein(**sets, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("level", [7, 200, 255])
+def test_a_constant_far_from_zero_is_one_whatever_its_mean_rounds_to(level):
+    """At 16 px there is only the low-pass level, far from zero."""
+    images = _images(n=40, size=16)
+    constant = images.clone()
+    constant[:, 2] = level
+    with pytest.raises(ValueError, match="fake images at 16 px are constant in channel 2$"):
+        sliced_wasserstein(images, constant, generator=torch.Generator())
+    constant[0, 2, 8, 8] -= 1  # this is one
+    assert sliced_wasserstein(images, constant, generator=torch.Generator())["16"] > 0
+
+
 def test_bad_images_are_refused():
     generator = torch.Generator()
     with pytest.raises(ValueError, match="uint8"):
