@@ -231,14 +231,16 @@ def _swd(protocol: Protocol, bank: Bank) -> Found:
     def score(fake: Tensor, real: Tensor) -> Mapping[str, float]:
         return {"value": sliced_wasserstein(real, fake, generator=bank.generator())["mean"]}
 
-    levels = sliced_wasserstein(real, fake, generator=bank.generator())
-    return {
-        "value": levels.pop("mean"),
-        "levels": levels,
+    known = {
         "num_reals": count,
         "estimator": f"×10³, 128 patches, 512 projections, seed {bank.seed}",
-        **bank.interval(score, fake, real).get("value", {}),
     }
+    try:
+        levels = sliced_wasserstein(real, fake, generator=bank.generator())
+        bounds = bank.interval(score, fake, real).get("value", {})
+    except ValueError as error:  # constant images: a collapsed generator ends no training
+        return {"value": float("nan"), "note": str(error), **known}
+    return {"value": levels.pop("mean"), "levels": levels, **known, **bounds}
 
 
 def _inception_score(protocol: Protocol, bank: Bank) -> Found:

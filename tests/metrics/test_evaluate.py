@@ -306,6 +306,13 @@ def test_the_interval_of_fid_holds_its_value_where_not_all_reals_are_kept(monkey
     assert found["interval"][0] <= found["value"] <= found["interval"][1]
 
 
+def test_a_generator_of_one_grey_is_measured_and_said_so() -> None:
+    grey = Fakes(lambda start, count: torch.full((count, 3, 16, 16), 128, dtype=torch.uint8))
+    (record,) = evaluate(["swd20_train"], fakes=grey, reals=_reals(_Dataset()), extractors={})
+    assert record["value"] is None
+    assert "constant" in record["note"]
+
+
 def test_one_pass_over_the_reals_serves_all_protocols() -> None:
     dataset, (fakes, _, _) = _Dataset(50), _fakes(64)
     reals = {"full": (dataset, np.arange(50))}
