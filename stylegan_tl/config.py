@@ -66,7 +66,8 @@ def quote_paths(arguments: list[str]) -> list[str]:
         names_one = key.endswith(("checkpoint", "path")) or key in ("images", "against", "out")
         is_path = names_one and value and value[0] not in "'\"[{$"
         exists = is_path and Path(value).expanduser().exists()
-        quoted.append(f"{key}='{value}'" if equals and exists else argument)
+        misread = is_path and "=" in value and "'" not in value  # whether it is there or not
+        quoted.append(f"{key}='{value}'" if equals and (exists or misread) else argument)
     return quoted
 
 

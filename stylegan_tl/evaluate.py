@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from omegaconf import DictConfig
@@ -50,11 +51,13 @@ def _run(cfg: DictConfig) -> None:
     from stylegan_tl.errors import user_errors
 
     with user_errors():
-        print(table(_evaluate(plain(cfg))))
+        _evaluate(plain(cfg), lambda records, out: print(f"{table(records)}\nappended to {out}"))
 
 
-def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Measure as configured; append the records and return them."""
+def _evaluate(
+    config: dict[str, Any], show: Callable[[list[dict[str, Any]], Path], None] | None = None
+) -> list[dict[str, Any]]:
+    """Measure as configured; append the records, `show` them and return them."""
     from pathlib import Path
 
     from stylegan_tl.assembly import cache_of
@@ -96,6 +99,8 @@ def _evaluate(config: dict[str, Any]) -> list[dict[str, Any]]:
         say=say,
         write=lambda records: write_records(out, [{**described, **r} for r in records]),
     )
+    if show is not None:
+        show(records, out)  # before the tracker, which may take its time
     _mirror(config, [{**described, **r} for r in records], out)
     return records
 

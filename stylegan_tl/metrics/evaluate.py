@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -176,7 +177,8 @@ def _too_few(
         elif protocol.kind == "intra" and not 1 <= sizes[split] <= protocol.num_fakes // 2:
             yield (
                 f"the {split} split holds {sizes[split]} images, each the middle of a cluster: "
-                f"{protocol.num_fakes} fakes can fill at most {protocol.num_fakes // 2}"
+                f"{protocol.num_fakes} fakes can fill at most {protocol.num_fakes // 2}; it is for "
+                "few-shot targets, such as num_images=10"
             )
         elif protocol.kind != "intra" and sizes[split] < least:
             yield (
@@ -187,7 +189,8 @@ def _too_few(
     if protocol.kind != "intra" and protocol.num_fakes < least:
         yield f"at least {least} fakes are needed{_FOR_INTERVALS * bool(rounds)}"
     if count is not None and count < protocol.num_fakes:
-        yield f"there are only {count} images to measure; write their number in the name"
+        example = str(replace(protocol, num_fakes=count, preset=None))
+        yield f"there are only {count} images to measure: {example} takes so many"
 
 
 def _least(alone: int, rounds: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,15 @@ def measure(protocol: Protocol, bank: Bank) -> Found:
     """Return what a record says of the value of `protocol`; a value that is not defined is None."""
     found = _MEASURES[protocol.kind](protocol, bank)
     if isfinite(found["value"]):
+        if found.get("interval"):
+            low, high = _RANGES.get(protocol.kind, (-inf, inf))
+            found["interval"] = [min(max(end, low), high) for end in found["interval"]]
         return found
     return {**found, "value": None, "stderr": None, "interval": None}
+
+
+_SHARES = ("precision", "recall", "coverage", "nearer", "residue")
+_RANGES = {**dict.fromkeys(_SHARES, (0.0, 1.0)), "fid": (0.0, inf), "density": (0.0, inf)}
 
 
 def _fid(protocol: Protocol, bank: Bank) -> Found:
@@ -347,8 +354,6 @@ def _residue(protocol: Protocol, bank: Bank) -> Found:
 
     found = source_residue(fake, source, target, generator=bank.generator())
     interval = _normal(found, bank)
-    if interval:
-        interval = {"interval": [min(max(end, 0.0), 1.0) for end in interval["interval"]]}
     return {
         **_named(found, "value", "stderr", "note"),
         "num_reals": len(source) + len(target),

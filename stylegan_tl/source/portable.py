@@ -71,7 +71,7 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
     path = Path(path).expanduser()
     path = path / "last.ckpt" if path.is_dir() else path
     if not path.is_file():
-        raise SourceError(f"source.checkpoint: {path} does not exist")
+        raise SourceError(f"{path} does not exist")
     read = _read_portable if path.suffix == ".safetensors" else _read_checkpoint
     try:
         model = read(path)
@@ -81,7 +81,7 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
         raise
     except Exception as error:  # any damage a file can have ends in one clear line
         raise SourceError(
-            f"source.checkpoint: {path} is not a model of this project "
+            f"{path} is not a model of this project "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})"
         ) from error
 
@@ -113,7 +113,7 @@ def _read_portable(path: Path) -> SourceModel:
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         if header.get("format") != _FORMAT:
-            raise SourceError(f"source.checkpoint: {path} has no {_FORMAT} header")
+            raise SourceError(f"{path} has no {_FORMAT} header")
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     meta = json.loads(header["stylegan_tl"])
@@ -125,7 +125,7 @@ def _read_checkpoint(path: Path) -> SourceModel:
     own = checkpoint.get("stylegan_tl")
     if own is None:
         raise SourceError(
-            f"source.checkpoint: {path} was not written by this project; it has the keys "
+            f"{path} was not written by this project; it has the keys "
             f"{', '.join(sorted(map(str, checkpoint))[:8])}"
         )
     state = checkpoint["state_dict"]
