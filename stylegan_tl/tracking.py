@@ -104,8 +104,8 @@ def mirror_of(logger: Mapping[str, Any], *, say: Callable[[str], None] = print) 
 
 
 def measured(records: Iterable[Mapping[str, Any]], kimg: float) -> dict[str, Any]:
-    """The records of one evaluation as the row of a tick."""
-    records = list(records)
+    """The records of one evaluation that have a value, as the row of a tick."""
+    records = [record for record in records if record["value"] is not None]
     values = {r["metric"]: r["value"] for r in records}
     return {"kimg": kimg, **values, "evaluations": records}
 
