@@ -18,6 +18,7 @@ RANK = {
     "stylegan_tl.augment": 1,
     "stylegan_tl.errors": 0,
     "stylegan_tl.files": 0,
+    "stylegan_tl.page": 0,
     "stylegan_tl.study": 1,
     "stylegan_tl.data": 2,
     "stylegan_tl.metrics": 2,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from stylegan_tl.page import as_json, escaped, fill, picture
 
 __all__ = ["html", "page_name"]
 
@@ -27,26 +27,9 @@ def html(data: Mapping[str, Any], embedded: Iterable[Path] = ()) -> str:
     """The page that shows `data`, with the pictures `embedded` inside."""
     here = files("stylegan_tl.site")
     known = {name: (here / name).read_text(encoding="utf-8") for name in _PARTS}
-    known["title"] = _escaped(f"This {data['name']} does not exist")
-    known["name"] = _escaped(str(data["name"]))
-    known["data"] = _json(data)
-    known["pictures"] = "".join(map(_picture, embedded))
+    known["title"] = escaped(f"This {data['name']} does not exist")
+    known["name"] = escaped(str(data["name"]))
+    known["data"] = as_json(data)
+    known["pictures"] = "".join(map(picture, embedded))
     template = (here / "template.html").read_text(encoding="utf-8")
-    pieces = template.replace("}}", "{{").split("{{")
-    return "".join(known[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-
-
-def _picture(path: Path) -> str:
-    """Base64 in a script that runs nothing: decoded only when the picture is needed."""
-    text = base64.b64encode(path.read_bytes()).decode()
-    return f'<script type="text/plain" id="{path.name}">{text}</script>\n'
-
-
-def _json(data: Any) -> str:
-    """JSON that cannot end the script that holds it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(fill(template, known))

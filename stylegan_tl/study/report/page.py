@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from stylegan_tl import __version__
+from stylegan_tl.page import as_json, escaped, fill, picture
 from stylegan_tl.study.report.collect import (
     Study,
     collect,
@@ -155,48 +154,20 @@ def _write(out: Path, data: Mapping[str, Any], embedded: Path | None) -> None:
     """Stream the page to a temporary name, then rename: pictures are never all in memory."""
     here = files("stylegan_tl.study.report")
     page = (here / "template.html").read_text(encoding="utf-8")
-    parts = {name: (here / name).read_text(encoding="utf-8") for name in _PARTS}
+    known: dict[str, str | Iterable[str]] = {
+        name: (here / name).read_text(encoding="utf-8") for name in _PARTS
+    }
+    known |= {"data": as_json(data), "title": escaped(str(data["title"]))}
+    known["pictures"] = map(picture, _pictures(embedded) if embedded else ())
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            for piece in _pieces(page):
-                if piece == "data":
-                    file.write(_json(data))
-                elif piece == "title":
-                    file.write(_escaped(str(data["title"])))
-                elif piece == "pictures":
-                    for path in _pictures(embedded) if embedded else ():
-                        file.write(_picture(path))
-                else:
-                    file.write(parts.get(piece, piece))
+            file.writelines(fill(page, known))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _pieces(page: str) -> Iterator[str]:
-    """The template, cut at its `{{name}}`."""
-    for i, part in enumerate(page.replace("}}", "{{").split("{{")):
-        if i % 2 or part:
-            yield part
-
-
-def _picture(path: Path) -> str:
-    """Base64 in a script that runs nothing: decoded only when the picture comes into view."""
-    text = base64.b64encode(path.read_bytes()).decode()
-    return f'<script type="text/plain" id="{path.name}">{text}</script>\n'
-
-
-def _json(data: Any) -> str:
-    """JSON that cannot end the script that holds it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _bytes(folder: Path) -> int:
