@@ -65,6 +65,9 @@ def evaluate(
     check(parsed, sizes, count=fakes.count, spaces=spaces, source=source, rounds=rounds)
     if not parsed:
         return []
+    missing = sorted({p.extractor for p in parsed} - {None, *extractors})
+    if missing:
+        raise ValueError(f"extractors that the metrics need are not loaded: {', '.join(missing)}")
     used = {p.extractor: extractors[p.extractor] for p in parsed if p.extractor}
     spool = None if cache is None else spool_folder(Path(cache), fakes, used)
     first = ranks()[1] == 0

@@ -179,6 +179,8 @@ def test_refusals_name_the_protocol_and_the_reason():
         strict=True,
     ):
         assert any(name in line and reason in line for line in lines), (name, reason)
+    with pytest.raises(ValueError, match="not loaded: small"):
+        evaluate(["fid20_train_small"], fakes=fakes, reals=_reals(dataset), extractors={})
     with pytest.raises(ValueError, match="only 64 images"):
         evaluate(
             ["swd65_train"], fakes=Fakes(fakes.sample, "images", "x", 64),
