@@ -16,9 +16,12 @@ __all__ = [
     "conf_dir",
     "config_dirs",
     "freeze_name",
+    "measuring_problems",
     "plain",
     "pretrain_config",
     "readable",
+    "resolution_problems",
+    "share_problems",
     "validate",
 ]
 
@@ -106,11 +109,34 @@ def validate(config: dict[str, Any]) -> None:
         raise ConfigError("the configuration cannot run:\n  " + "\n  ".join(problems))
 
 
-def _numbers(config: dict[str, Any]) -> list[str]:
+def resolution_problems(resolution: Any) -> list[str]:
+    """What is wrong with `resolution=`: nothing, or one line."""
+    if _is_int(resolution) and resolution >= 8 and not resolution & (resolution - 1):
+        return []
+    return [f"resolution={resolution}: use a power of two from 8, for example 64"]
+
+
+def share_problems(key: str, value: Any) -> list[str]:
+    """What is wrong with a share of images that is held out."""
+    if _is_number(value) and 0 <= value < 1:
+        return []
+    return [f"{key}={value}: use a share from 0 up to 1, such as 0.1"]
+
+
+def measuring_problems(metric: dict[str, Any]) -> list[str]:
+    """What is wrong with how metrics are measured, whichever they are."""
+    from stylegan_tl.metrics.protocol import LEAST_ROUNDS, PRECISIONS
+
     problems = []
-    resolution = config["resolution"]
-    if not _is_int(resolution) or resolution < 8 or resolution & (resolution - 1):
-        problems.append(f"resolution={resolution}: use a power of two from 8, for example 64")
+    if not _is_int(metric["rounds"]) or 0 != metric["rounds"] < LEAST_ROUNDS:
+        problems.append(f"metric.rounds={metric['rounds']}: use 0, or at least {LEAST_ROUNDS}")
+    if metric["precision"] not in PRECISIONS:
+        problems.append(f"metric.precision={metric['precision']}: use {' or '.join(PRECISIONS)}")
+    return problems
+
+
+def _numbers(config: dict[str, Any]) -> list[str]:
+    problems = resolution_problems(config["resolution"])
     positive = {k: config[k] for k in ("kimg", "kimg_per_tick")}
     positive["pretrain.kimg"] = config["pretrain"]["kimg"]
     for key, value in positive.items():
@@ -126,9 +152,7 @@ def _numbers(config: dict[str, Any]) -> list[str]:
     count = config["num_images"]
     if count is not None and (not _is_int(count) or count < 1):
         problems.append(f"num_images={count}: use a whole number from 1, or null for all images")
-    if not _is_number(config["held_out"]) or not 0 <= config["held_out"] < 1:
-        problems.append(f"held_out={config['held_out']}: use a share from 0 up to 1, such as 0.1")
-    return problems
+    return problems + share_problems("held_out", config["held_out"])
 
 
 def _datasets(config: dict[str, Any]) -> list[str]:
@@ -190,8 +214,8 @@ def _metrics(config: dict[str, Any]) -> list[str]:
     metric = config["metric"]
     given, names = metric["names"], []
     if wrong := _not_a_list(given):
-        return [wrong, *_measuring(metric)]
-    problems = _measuring(metric)
+        return [wrong, *measuring_problems(metric)]
+    problems = measuring_problems(metric)
     for name in given:
         try:
             protocols = expand([name])
@@ -203,17 +227,6 @@ def _metrics(config: dict[str, Any]) -> list[str]:
             problems.append(f"metric.names: {name} needs held_out above 0")
     if metric["best"] is not None and metric["best"] not in names:
         problems.append(f"metric.best={metric['best']} is not one of metric.names")
-    return problems
-
-
-def _measuring(metric: dict[str, Any]) -> list[str]:
-    from stylegan_tl.metrics.protocol import LEAST_ROUNDS
-
-    problems = []
-    if not _is_int(metric["rounds"]) or 0 != metric["rounds"] < LEAST_ROUNDS:
-        problems.append(f"metric.rounds={metric['rounds']}: use 0, or at least {LEAST_ROUNDS}")
-    if metric["precision"] not in ("fp32", "bf16"):
-        problems.append(f"metric.precision={metric['precision']}: use fp32 or bf16")
     return problems
 
 

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from stylegan_tl.files import file_sha256
 from stylegan_tl.metrics import catalogue
 from stylegan_tl.metrics.pixels import float32_arithmetic
-from stylegan_tl.metrics.protocol import EXTRACTORS
+from stylegan_tl.metrics.protocol import EXTRACTORS, PRECISIONS
 
-__all__ = ["PRECISIONS", "Extractor", "check_extractor", "load_extractor", "verify_sha256"]
-
-PRECISIONS = ("fp32", "bf16")
+__all__ = ["Extractor", "check_extractor", "load_extractor", "verify_sha256"]
 
 
 class Extractor:

@@ -18,6 +18,7 @@ __all__ = [
     "GRAMMAR",
     "KINDS",
     "LEAST_ROUNDS",
+    "PRECISIONS",
     "PRESETS",
     "SPACES",
     "SPLITS",
@@ -31,6 +32,7 @@ SPACES = ("wend", "wfull", "zend", "zfull")
 EXTRACTORS = ("small", "inception", "vgg16", "lpips", "dinov2", "clip")
 FEATURES = ("small", "inception", "vgg16", "dinov2", "clip")
 PERCEPTUAL = ("small", "lpips")
+PRECISIONS = ("fp32", "bf16")
 LEAST_ROUNDS = 39  # of half-sampling: the 2.5 % quantile is then the lowest of them
 
 

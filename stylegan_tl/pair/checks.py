@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stylegan_tl.config import ConfigError
+from stylegan_tl.config import (
+    ConfigError,
+    measuring_problems,
+    resolution_problems,
+    share_problems,
+)
 from stylegan_tl.measuring import device_of
-from stylegan_tl.metrics.features import PRECISIONS, Extractor, check_extractor, load_extractor
-from stylegan_tl.metrics.protocol import FEATURES, LEAST_ROUNDS, PERCEPTUAL
+from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
+from stylegan_tl.metrics.protocol import FEATURES, PERCEPTUAL
 from stylegan_tl.metrics.reference import MAX_FEATURES
 from stylegan_tl.source.portable import read_model
 
@@ -32,10 +37,7 @@ def extractor_of(config: dict[str, Any], name: str) -> Extractor:
 
 
 def _numbers(config: dict[str, Any]) -> list[str]:
-    problems = []
-    resolution, inversion = config["resolution"], config["inversion"]
-    if not _whole(resolution, 8) or resolution & (resolution - 1):
-        problems.append(f"resolution={resolution}: use a power of two from 8, for example 64")
+    problems, inversion = resolution_problems(config["resolution"]), config["inversion"]
     if not _whole(config["num_images"], MIN_IMAGES) or config["num_images"] > MAX_FEATURES:
         problems.append(
             f"num_images={config['num_images']}: use a whole number from {MIN_IMAGES} to "
@@ -48,17 +50,9 @@ def _numbers(config: dict[str, Any]) -> list[str]:
     ):
         if not _whole(value, least):
             problems.append(f"{key}={value}: use a whole number from {least}")
-    rounds = config["metric"]["rounds"]
-    if rounds != 0 and not _whole(rounds, LEAST_ROUNDS):
-        problems.append(f"metric.rounds={rounds}: use 0, or at least {LEAST_ROUNDS}")
-    for key, value in (
-        ("held_out", config["held_out"]),
-        ("pretrain.held_out", config["pretrain"]["held_out"]),
-    ):
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            problems.append(f"{key}={value}: use a share from 0 up to 1, such as 0.1")
-    if config["metric"]["precision"] not in PRECISIONS:
-        problems.append(f"metric.precision={config['metric']['precision']}: use fp32 or bf16")
+    problems += measuring_problems(config["metric"])
+    problems += share_problems("held_out", config["held_out"])
+    problems += share_problems("pretrain.held_out", config["pretrain"]["held_out"])
     try:
         device_of(config["device"])
     except ValueError as error:
