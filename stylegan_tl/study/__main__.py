@@ -39,6 +39,8 @@ VERBS = {
                   ("out", "metrics", "measures", "same_reals")),
     "report": Verb("report", "one page to look at, that opens from disk",
                    ("out", "images", "show", "distances", "verdict")),
+    "figures": Verb("figures", "the matrix and the same latents over kimg as PNG, for a paper",
+                    ("out", "metric", "measure", "freeze")),
     "compare": Verb("compare", "measured beside published", ("out", "same_reals")),
     "predict": Verb("predict", "what could be known before training, beside what came of it",
                     ("distances", "metrics", "measures", "out")),
