@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["Growth", "changes_stage"]
 
@@ -28,8 +28,8 @@ class Growth:
     lod_training_kimg: float = 600.0
     lod_transition_kimg: float = 600.0
     start_resolution: int | None = None
-    batch_size: Mapping[str, int] = field(default_factory=dict)
-    lr_factor: Mapping[str, float] = field(default_factory=dict)
+    batch_size: Mapping[str, int] | None = None
+    lr_factor: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for key in ("lod_initial_resolution", "start_resolution"):
@@ -38,7 +38,7 @@ class Growth:
             if not _is_number(getattr(self, key), least=0):
                 raise ValueError(f"model.growth.{key}={getattr(self, key)}: use 0 or more kimg")
         for key, kind in (("batch_size", int), ("lr_factor", (int, float))):
-            for at, value in getattr(self, key).items():
+            for at, value in (getattr(self, key) or {}).items():
                 if not str(at).isdecimal() or not _is_power(int(at)):
                     raise ValueError(f"model.growth.{key}.{at}: name a resolution, such as 32")
                 if not isinstance(value, kind) or not _is_number(value) or value <= 0:
@@ -66,11 +66,11 @@ class Growth:
 
     def batch_at(self, nimg: int, base: int) -> int:
         """Images of a step in the iteration that begins at `nimg`; `base` where none is named."""
-        return self.batch_size.get(str(self.top(nimg)), base)
+        return (self.batch_size or {}).get(str(self.top(nimg)), base)
 
     def factor_at(self, nimg: int) -> float:
         """What multiplies both learning rates."""
-        return self.lr_factor.get(str(self.top(nimg)), 1.0)
+        return (self.lr_factor or {}).get(str(self.top(nimg)), 1.0)
 
     def iterations(self, nimg: int, base: int, steps: int = 1) -> int:
         """How many iterations, of `steps` batches each, begin before `nimg`."""
