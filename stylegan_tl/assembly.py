@@ -154,6 +154,8 @@ def _from_source(
     if network.get("miner") and not source.network.get("miner"):
         reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
     model = _made(config, inherited.fields, network)
+    if c_dim != had:
+        reinit += tuple(f"D.{name}" for name in getattr(model.D, "class_rows", ()))
     model.reinitialised = reinit  # no strategy keeps these still
     networks = [name for name, origin in strategy.init.items() if origin == "source"]
     options = dict(networks=networks, reinit=reinit, left=inherited.left)

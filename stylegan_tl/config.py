@@ -48,13 +48,22 @@ def freeze_name(choice: str, schedule: str, anchors: Sequence[str]) -> str:
 
 
 def plain(cfg: Any) -> dict[str, Any]:
-    """A composed configuration as a plain dictionary; ConfigError names every missing value."""
+    """A composed configuration as a plain dictionary; ConfigError names every missing value.
+
+    Keys are strings, as they are once it has been a JSON file.
+    """
     from omegaconf import OmegaConf
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError("a value is needed for: " + ", ".join(f"{k}=…" for k in missing))
-    return OmegaConf.to_container(cfg, resolve=True)
+    return _by_name(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_by_name(item) for item in value]
+    return {str(k): _by_name(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def quote_paths(arguments: list[str]) -> list[str]:

@@ -49,6 +49,19 @@ SMALL_NETWORKS = {
 }
 
 SMALL_NETWORKS["stylegan_small_fixed"] = SMALL_NETWORKS["stylegan_small"]
+SMALL_NETWORKS["stylegan_small"] = [  # at 0.016 and at 0.032 kimg in the middle of a fade
+    *SMALL_NETWORKS["stylegan_small"],
+    *(
+        f"{model}.growth.{value}"
+        for model in ("model", "pretrain.model")
+        for value in (
+            "lod_initial_resolution=8",
+            "lod_training_kimg=0.003",
+            "lod_transition_kimg=0.02",
+            "batch_size={16: 2}",
+        )
+    ),
+]
 
 
 @pytest.fixture(autouse=True)

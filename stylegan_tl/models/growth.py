@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = ["Growth", "changes_stage"]
+
+T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class Growth:
 
     def batch_at(self, nimg: int, base: int) -> int:
         """Images of a step in the iteration that begins at `nimg`; `base` where none is named."""
-        return (self.batch_size or {}).get(str(self.top(nimg)), base)
+        return _at(self.batch_size, self.top(nimg), base)
 
     def factor_at(self, nimg: int) -> float:
         """What multiplies both learning rates."""
-        return (self.lr_factor or {}).get(str(self.top(nimg)), 1.0)
+        return _at(self.lr_factor, self.top(nimg), 1.0)
 
     def iterations(self, nimg: int, base: int, steps: int = 1) -> int:
         """How many iterations, of `steps` batches each, begin before `nimg`."""
@@ -103,6 +106,10 @@ class Growth:
 def changes_stage(before: float, now: float) -> bool:
     """Whether a fade begins or ends between two values of lod: the optimizers begin anew there."""
     return math.floor(before) != math.floor(now) or math.ceil(before) != math.ceil(now)
+
+
+def _at(table: Mapping[str, T] | None, resolution: int, default: T) -> T:
+    return next((v for k, v in (table or {}).items() if int(k) == resolution), default)
 
 
 def _is_power(value: int) -> bool:

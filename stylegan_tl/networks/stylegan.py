@@ -315,6 +315,8 @@ class DiscriminatorEpilogue(nn.Module):
 class Discriminator(nn.Module):
     """The discriminator; of a label it gives the logit of that class."""
 
+    class_rows = ("b4.out.weight", "b4.out.bias")  # a row for each class
+
     def __init__(
         self,
         *,
