@@ -164,7 +164,7 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
+@pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan"])
 def test_killed_at_any_moment_and_resumed_is_bit_identical(
     run, tmp_path, monkeypatch, model: str
 ) -> None:
@@ -251,7 +251,7 @@ def test_losses_move_sensibly(run, tmp_path, model: str) -> None:
     assert all(np.isfinite([row["loss_G"] for row in _rows(tmp_path)[1:]]))
 
 
-@pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
+@pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan"])
 def test_class_folders_train_a_conditional_model_and_transfer_to_other_classes(
     compose, tiny_overrides, tmp_path, model: str
 ) -> None:
@@ -275,7 +275,7 @@ def test_class_folders_train_a_conditional_model_and_transfer_to_other_classes(
 
     go("source", "two", source="scratch")
     child = go("child", "three", f"source.checkpoint={tmp_path / 'source'}", source="checkpoint")
-    embedding = "mapping.embed.weight" if model == "stylegan2_small" else "embed.weight"
+    embedding = "embed.weight" if model == "dcgan" else "mapping.embed.weight"
     assert embedding in child.load_report["G"]["reinitialised"]
     assert child.load_report["G"]["mismatched"] == child.load_report["D"]["missing"] == []
     assert child.source["network"]["c_dim"] == 2
