@@ -20,6 +20,7 @@ from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.models.inherited import Inherited
+from stylegan_tl.source.classes import ClassMatch, class_tables, match_classes, with_classes
 from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
@@ -94,8 +95,9 @@ def blank_model(
     config: dict[str, Any], strategy: Strategy, named: SourceModel | None
 ) -> AdversarialModel:
     """The networks of the source model that is named, or else of `model=`, without any values."""
+    some = 2 if strategy.adds_classes else 0  # a source that is not there yet may have classes
     fields = _fields(config)
-    network = {**config["model"]["network"], "c_dim": 0}
+    network = {**config["model"]["network"], "c_dim": some}
     if named:
         inherited = _inherited(config, named)
         fields, network = inherited.fields, inherited.network
@@ -131,6 +133,7 @@ def build(
     model.lineage = {
         "dataset": config["target"]["name"],
         "content_hash": dataset.content_hash,
+        "classes": [*(dataset.meta.get("classes") or ())] if model.G.c_dim else [],
         "num_images": config["num_images"],
         "freeze": config["freeze"],
         "source": None if source is None else source.record(),
@@ -147,19 +150,43 @@ def _from_source(
             say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
     had = source.network.get("c_dim", 0)
     c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
-    reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
-    reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
-    reinit += inherited.fresh
     network = {**inherited.network, **strategy.network, "c_dim": c_dim}
+    reinit = inherited.fresh
     if network.get("miner") and not source.network.get("miner"):
         reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
     model = _made(config, inherited.fields, network)
-    if c_dim != had:
-        reinit += tuple(f"D.{name}" for name in getattr(model.D, "class_rows", ()))
-    model.reinitialised = reinit  # no strategy keeps these still
     networks = [name for name, origin in strategy.init.items() if origin == "source"]
+    model.from_source = tuple(networks)
+    match = _classes(source, dataset, strategy) if had else None
+    if match is not None:
+        source, model.new_classes = with_classes(source, model, match), match.new
     options = dict(networks=networks, reinit=reinit, left=inherited.left)
-    return model, load_into(model, source, **options)
+    reports = load_into(model, source, **options)
+    model.reinitialised = reinit + (_new_tables(model) if match and match.new else ())
+    for report in reports.values() if match is not None else ():
+        report.classes, report.dropped = dict(match.origin), [*match.dropped]
+    return model, reports
+
+
+def _classes(source: SourceModel, dataset: PackedDataset, strategy: Strategy) -> ClassMatch:
+    """Where the target's classes come from in a conditional source."""
+    if not dataset.label_dim:
+        raise SourceError(
+            f"{source.path} has {source.network['c_dim']} classes and the target has none: put its "
+            "images into one subfolder for each class, if only one"
+        )
+    return match_classes(
+        source,
+        dataset.label_dim,
+        dataset.meta.get("classes") or (),
+        new=strategy.new_classes,
+        adding=strategy.adds_classes,
+    )
+
+
+def _new_tables(model: AdversarialModel) -> tuple[str, ...]:
+    """The class tables by name: with rows that no source gave, no strategy keeps them still."""
+    return tuple(n for name in class_tables(model) for n in (name, name.replace("G.", "G_ema.", 1)))
 
 
 def _fields(config: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,29 @@ SMALL_NETWORKS = {
         "model.training.batch_size=4",
         "pretrain.model.training.batch_size=4",
     ],
+    "dcgan_art_small": [
+        "model.network.width_G=4",
+        "model.network.width_D=2",
+        "model.network.z_dim=8",
+        "model.training.batch_size=4",
+        "pretrain.model.training.batch_size=4",
+    ],
+    "dcgan_tf_small": [
+        "model.network.width=4",
+        "model.network.z_dim=8",
+        "model.training.batch_size=4",
+        "pretrain.model.training.batch_size=4",
+    ],
+    "gangogh_small": [
+        "model.network.width=4",
+        "model.network.z_dim=8",
+        "model.pretrain_kimg=0",
+        "model.training.batch_size=2",
+        "model.training.D_steps=2",
+        "pretrain.model.training.batch_size=2",
+        "pretrain.model.training.D_steps=2",
+        "pretrain.model.pretrain_kimg=0.008",
+    ],
 }
 
 SMALL_NETWORKS["stylegan_small_fixed"] = SMALL_NETWORKS["stylegan_small"]

@@ -73,9 +73,7 @@ def folder(cache, tmp_path_factory):
 
 
 def _values(records: list[dict], **wanted: object) -> dict[str, float]:
-    return {
-        r["kind"]: r["value"] for r in records if all(r[k] == v for k, v in wanted.items())
-    }
+    return {r["kind"]: r["value"] for r in records if all(r[k] == v for k, v in wanted.items())}
 
 
 @pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])

@@ -196,9 +196,7 @@ def test_a_flag_is_an_alert_where_online():
     mirror.row(TICK)
     mirror.row({"kimg": 3.0})
     assert [row["kimg"] for row in rows] == [2, 3]
-    assert alerts == [
-        {"title": "mode collapse at tick 4, 2 kimg", "text": "the grid is one image"}
-    ]
+    assert alerts == [{"title": "mode collapse at tick 4, 2 kimg", "text": "the grid is one image"}]
 
 
 def test_two_runs_in_one_process_do_not_mix(tmp_path, real_wandb):

@@ -182,6 +182,37 @@ def test_killed_at_any_moment_and_resumed_is_bit_identical(
         assert Trial.load(folder / "trial.json").state == "complete"
 
 
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("gangogh_small", ["model.pretrain_kimg=0.02"]),  # the kill is in its second phase
+        ("dcgan_tf_small", ["model.training.label_flipping=0.2", "model.training.D_steps=2"]),
+        ("dcgan_tf_small", ["model.training.loss=wgan_gp", "model.network.norm_D=layer"]),
+    ],
+)
+def test_several_steps_their_targets_and_phases_resume_bit_identically(
+    compose, tiny_overrides, tmp_path, monkeypatch, model: str, more: list[str]
+) -> None:
+    _class_folders(tmp_path / "classes", ("bedroom", "kitchen"))
+    small = [o for o in tiny_overrides(model, source="scratch") if not o.startswith("target.")]
+    target = ["target=folder", f"target.path={tmp_path / 'classes'}", "kimg=0.048"]
+    config = compose([*small, *target, *more])
+
+    def go(name: str) -> int:
+        return run_trial(config, tmp_path / name, choices={"freeze": "none", "model": model})
+
+    assert go("whole") == 0
+    with monkeypatch.context() as patch:
+        _kill_in_batch(patch, 6)
+        child = _start(lambda: go("killed"))
+    assert _wait(child) == -signal.SIGKILL
+    assert go("killed") == 0
+    _assert_same(tmp_path / "whole", tmp_path / "killed")
+    rows = _rows(tmp_path / "whole")[1:]
+    assert ("loss_G" in rows[0]) == (model != "gangogh_small")
+    assert all(np.isfinite([row["loss_G"], row["loss_D"]]).all() for row in rows[1:])
+
+
 def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, tmp_path) -> None:
     more = ("kimg=0.16", "kimg_per_tick=0.08")
     assert run(tmp_path / "whole", *more) == 0
@@ -251,20 +282,23 @@ def test_losses_move_sensibly(run, tmp_path, model: str) -> None:
     assert all(np.isfinite([row["loss_G"] for row in _rows(tmp_path)[1:]]))
 
 
-@pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan"])
+def _class_folders(folder: Path, rooms: tuple[str, ...]) -> None:
+    from stylegan_tl.data.procedural import render
+
+    for room in rooms:
+        (folder / room).mkdir(parents=True)
+        for index in range(6):
+            picture = render(f"rooms/{room}", index, 32).transpose(1, 2, 0)
+            Image.fromarray(picture).save(folder / room / f"{index}.png")
+
+
+@pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan", "gangogh_small"])
 def test_class_folders_train_a_conditional_model_and_transfer_to_other_classes(
     compose, tiny_overrides, tmp_path, model: str
 ) -> None:
-    """Two classes, then three: the class embeddings start anew and the report says so."""
-    from stylegan_tl.data.procedural import render
-
-    images = {"two": ("bedroom", "kitchen"), "three": ("bedroom", "kitchen", "dining_room")}
-    for folder, rooms in images.items():
-        for room in rooms:
-            (tmp_path / folder / room).mkdir(parents=True)
-            for index in range(6):
-                picture = render(f"rooms/{room}", index, 32).transpose(1, 2, 0)
-                Image.fromarray(picture).save(tmp_path / folder / room / f"{index}.png")
+    """Two classes, then three: each row is the source's by name, or new and said to be."""
+    _class_folders(tmp_path / "two", ("bedroom", "kitchen"))
+    _class_folders(tmp_path / "three", ("bedroom", "dining_room", "kitchen"))
 
     def go(name: str, folder: str, *more: str, source: str) -> Trial:
         small = [o for o in tiny_overrides(model, source=source) if not o.startswith("target.")]
@@ -274,11 +308,16 @@ def test_class_folders_train_a_conditional_model_and_transfer_to_other_classes(
         return Trial.load(tmp_path / name / "trial.json")
 
     go("source", "two", source="scratch")
-    child = go("child", "three", f"source.checkpoint={tmp_path / 'source'}", source="checkpoint")
-    embedding = "embed.weight" if model == "dcgan" else "mapping.embed.weight"
-    assert embedding in child.load_report["G"]["reinitialised"]
-    assert child.load_report["G"]["mismatched"] == child.load_report["D"]["missing"] == []
+    checkpoint, add = f"source.checkpoint={tmp_path / 'source'}", "freeze=add_category"
+    child = go("child", "three", checkpoint, add, "freeze.init=kitchen", source="checkpoint")
+    for network in ("G", "G_ema", "D"):
+        report = child.load_report[network]
+        new = "new, as kitchen"
+        origins = {"bedroom": "bedroom", "dining_room": new, "kitchen": "kitchen"}
+        assert report["classes"] == origins
+        assert report["mismatched"] == report["missing"] == report["reinitialised"] == []
     assert child.source["network"]["c_dim"] == 2
+    assert child.source["lineage"]["classes"] == ["bedroom", "kitchen"]
 
 
 def test_a_source_that_does_not_fit_is_refused_before_training(run, tmp_path) -> None:

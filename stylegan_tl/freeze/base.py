@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from stylegan_tl.freeze.adapt import adapted, adapter_names, register
+from stylegan_tl.freeze.add_category import check_classes
 from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
@@ -77,11 +78,14 @@ class Freeze(pl.Callback):
             )
         self._still: list[nn.Module] = []
         self._batch_norm: list[nn.Module] = []
+        self._kept_moving: list[str] = []  # would be frozen, but has what no source gave
         self._late: dict[str, int] = {}  # adapter -> the nimg from which it trains
 
     def select(self, model: nn.Module) -> list[Part]:
         """The tensors that stay; raises ValueError if G or D would have nothing to train."""
         parts = parts_of(model)
+        if self.strategy.adds_classes:
+            check_classes(model)
         frozen = frozen_parts(parts, self.strategy)
         at_once = [adapt for adapt in self.strategy.adapt if not adapt.from_kimg]
         begun = {p.network for adapt in at_once for p in adapted(parts, adapt)}
@@ -114,8 +118,9 @@ class Freeze(pl.Callback):
             for name in adapter_names(model, adapt)
         }
         frozen = {p.name for p in self.select(model)}
-        reinitialised = getattr(model, "reinitialised", ())
-        frozen = {n for n in frozen if not n.startswith(tuple(reinitialised) or "\0")}
+        new = tuple(getattr(model, "reinitialised", ())) or ("\0",)
+        self._kept_moving = sorted(n for n in frozen if n.startswith(new))
+        frozen -= set(self._kept_moving)
         for name, parameter in model.named_parameters():
             if name in frozen:
                 parameter.requires_grad_(False)
@@ -145,6 +150,7 @@ class Freeze(pl.Callback):
             "frozen": [*self.strategy.freeze],
             "trained": [*self.strategy.train],
             "adapted": [adapt.on for adapt in self.strategy.adapt],
+            "kept_moving": self._kept_moving,
             "G": frozen_share(model.G),
             "D": frozen_share(model.D),
         }
@@ -215,8 +221,10 @@ class Freeze(pl.Callback):
 
 
 def additions(record: dict[str, Any]) -> list[str]:
-    """What a record says of anchors and stages, a line each for a person."""
+    """What a record says of anchors, stages and what must train, a line each for a person."""
+    moving = record.get("kept_moving")
     return [
+        *([f"trains all the same, new to the source: {', '.join(moving)}"] if moving else []),
         *(
             f"anchor {name}: {', '.join(f'{k} {v}' for k, v in own.items() if k != '_target_')}"
             for name, own in record["anchor"].items()

@@ -76,17 +76,17 @@ _DCGAN = {
     "G": (
         (r"miner\..*", "miner"),
         (r"embed\.weight", "embed"),
-        (r"b(?P<r>4)\.0\.weight", "const conv block"),
-        (r"b(?P<r>{last})\.0\.weight", "torgb block"),
-        (r"b(?P<r>\d+)\.0\.weight", "conv block"),
+        (r"b(?P<r>4)\.0\.(weight|bias)", "const conv block"),
+        (r"b(?P<r>{last})\.0\.(weight|bias)", "torgb block"),
+        (r"b(?P<r>\d+)\.0\.(weight|bias)", "conv block"),
         (r"b(?P<r>\d+)\.1\..*", "affine block"),
     ),
     "D": (
         (r"embed\.weight", "embed head"),
-        (r"b(?P<r>{last})\.0\.weight", "fromrgb block"),
-        (r"b(?P<r>\d+)\.0\.weight", "conv block"),
+        (r"b(?P<r>{last})\.0\.(weight|bias)", "fromrgb block"),
+        (r"b(?P<r>\d+)\.0\.(weight|bias)", "conv block"),
         (r"b(?P<r>\d+)\.1\..*", "affine block"),
-        (r"b4\.weight", "head"),
+        (r"b4\.(weight|bias)", "head"),
     ),
 }
 _STYLEGAN = {
@@ -106,7 +106,16 @@ _STYLEGAN = {
         (r"lod", ""),
     ),
 }
+_GANGOGH = {
+    "G": (
+        (r"gates\.b(?P<r>\d+)\.weight", "embed block"),
+        (r"gates\.b(?P<r>\d+)\.bias", "affine block"),
+        *_DCGAN["G"],
+    ),
+    "D": ((r"classes\.(weight|bias)", "embed head"), *_DCGAN["D"]),
+}
 _RULES = {"stylegan2": _STYLEGAN2, "stylegan": _STYLEGAN, "dcgan": _DCGAN}
+_RULES |= {"gangogh": _GANGOGH}
 
 
 def parts_of(model: nn.Module) -> list[Part]:

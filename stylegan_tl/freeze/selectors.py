@@ -6,7 +6,7 @@
 `D.block@image:2`       the two blocks nearest the image
 `G.mapping@layers:4`    the first four layers of a mapping network
 `G:synthesis.b8.*`      tensors by name; * stands for any characters, the rest is literal
-`G.mapping?`            may be missing: a DCGAN has no mapping network
+`G.mapping?`            may be missing: a DCGAN has no mapping network; also `G:embed.bias?`
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def select(parts: Sequence[Part], selectors: Iterable[str]) -> list[Part]:
             if selector.endswith("?"):
                 continue
             raise
-        if not found:
+        if not found and not selector.endswith("?"):
             raise ValueError(f"freeze: {selector!r} matches nothing; {_available(parts, selector)}")
         chosen |= {part.name for part in found}
     return [part for part in parts if part.name in chosen]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylegan_tl.freeze.adapt import Adapt
+    from stylegan_tl.freeze.add_category import NewRows
     from stylegan_tl.freeze.bsa import Plan
     from stylegan_tl.freeze.fisher import FisherMask
 
@@ -26,6 +27,8 @@ class Strategy:
     `mask` decides while training which filters stay.
     `network` is what the networks are built with besides the source's arguments (a miner).
     `objective` plans what replaces the adversarial losses; D rests.
+    `new_classes` says how classes start that the source does not have (see `source/classes.py`);
+    `adds_classes` that there must be some, beside all of the source's.
     """
 
     freeze: tuple[str, ...] = ()
@@ -33,9 +36,11 @@ class Strategy:
     init: Mapping[str, str] = field(default_factory=lambda: {"G": "source", "D": "source"})
     record: Mapping[str, Any] = field(default_factory=dict)
     adapt: tuple[Adapt, ...] = ()
-    mask: FisherMask | None = None
+    mask: FisherMask | NewRows | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
     objective: Plan | None = None
+    new_classes: str | int = "mean"
+    adds_classes: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class AdversarialModel(pl.LightningModule):
         self.lineage: dict = {}
         self.lr_factors: dict[str, float] = {}  # of parameters, by name; 1 where not named
         self.reinitialised: tuple[str, ...] = ()  # prefixes of what no source model gave
+        self.new_classes: tuple[int, ...] = ()  # numbers of those that the source did not have
+        self.from_source: tuple[str, ...] = ()  # which of G and D a source model gave
         self.augment: nn.Module | None = None
         self.penalties: Sequence[Penalty] = ()  # no modules: kept out of the state
         self.objective: Objective | None = None

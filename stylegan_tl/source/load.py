@@ -16,7 +16,7 @@ __all__ = ["LoadReport", "load_into", "load_network"]
 
 @dataclass
 class LoadReport:
-    """Where every tensor of one network came from; the last three must be empty or explained."""
+    """Where every tensor of one network came from; missing to mismatched must be empty."""
 
     network: str
     taken_from: str
@@ -26,6 +26,8 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)  # in the network, not in the source
     unexpected: list[str] = field(default_factory=list)  # in the source, not in the network
     mismatched: list[str] = field(default_factory=list)  # shapes differ
+    classes: dict[str, str] = field(default_factory=dict)  # of the target, where each comes from
+    dropped: list[str] = field(default_factory=list)  # classes of the source alone
 
     @property
     def unexplained(self) -> list[str]:
@@ -36,7 +38,10 @@ class LoadReport:
         counts = (f"{len(getattr(self, k))} {k}" for k in ("copied", "reinitialised", "missing"))
         rest = f"{len(self.unexpected)} unexpected, {len(self.mismatched)} shape-mismatched"
         rest += f", {len(self.left)} left" if self.left else ""
-        return f"{self.network} from {self.taken_from}: {', '.join(counts)}, {rest}"
+        text = f"{self.network} from {self.taken_from}: {', '.join(counts)}, {rest}"
+        origins = [f"{name}: {origin}" for name, origin in self.classes.items()]
+        text += f"; classes {'; '.join(origins)}" if origins else ""
+        return text + (f"; without {', '.join(self.dropped)}" if self.dropped else "")
 
     def record(self) -> dict[str, Any]:
         """Plain numbers and names; the copied ones as a count."""

@@ -51,7 +51,11 @@ _TRAINING = {
     "loss": "nonsaturating", "G_steps": 1, "D_steps": 1, "gp_weight": 10, "drift_weight": 0,
     "label_smoothing": 0, "label_noise": 0, "label_flipping": 0,
 }  # fmt: skip
-_MODEL = {"training": _TRAINING}
+_NETWORK = {
+    "width_G": None, "width_D": None, "width_max": 8, "kernel": 4, "bias": False, "init": "torch",
+    "noise": "normal", "norm_D": "batch",
+}  # fmt: skip
+_MODEL = {"training": _TRAINING, "network": _NETWORK}
 _UNSTATED = {
     "metric": {"rounds": 0, "precision": "fp32"},
     "model": _MODEL,

@@ -68,9 +68,9 @@ def test_fakes_are_made_once_and_every_record_is_complete():
     assert sorted(found) == sorted(names)
     features = _Network()(torch.from_numpy(pixels))
     real = _Network()(torch.from_numpy(dataset.pixels))
-    wanted = frechet_distance(*(
-        FeatureStatistics.from_features(x) for x in (features[:50], real[:30])
-    ))
+    wanted = frechet_distance(
+        *(FeatureStatistics.from_features(x) for x in (features[:50], real[:30]))
+    )
     assert found["fid50_train_small"]["value"] == pytest.approx(wanted, rel=1e-9)
     value, stderr = polynomial_mmd(features, real[:30])
     assert found["kid64_train_small"]["value"] == pytest.approx(value, rel=1e-9)
@@ -140,12 +140,14 @@ def test_a_damaged_cache_is_computed_again(tmp_path, damage, caplog):
     (path,) = tmp_path.rglob("*.npz")
     whole = path.read_bytes()
     middle = len(whole) // 2
-    path.write_bytes({
-        "truncate": whole[:middle],
-        "flip": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
-        "empty": b"",
-        "text": b"not a cache",
-    }[damage])
+    path.write_bytes(
+        {
+            "truncate": whole[:middle],
+            "flip": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
+            "empty": b"",
+            "text": b"not a cache",
+        }[damage]
+    )
     again = cached_reference(_extractor(), dataset, indices, cache=tmp_path)
     assert dataset.read == 60
     assert torch.equal(first.statistics.mean, again.statistics.mean)
