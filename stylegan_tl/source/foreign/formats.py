@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stylegan_tl.source.foreign import nvidia
+from stylegan_tl.source.foreign import nvidia, tensorflow
 from stylegan_tl.source.foreign.containers import opened
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["FORMATS", "read_foreign"]
 
-FORMATS = (nvidia,)
+FORMATS = (nvidia, tensorflow)
 
 
 def read_foreign(path: Path) -> SourceModel:
