@@ -12,7 +12,11 @@ from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
 __all__ = ["rebuild", "restore"]
 
-_MODELS = ("stylegan_tl.models.stylegan2.StyleGAN2", "stylegan_tl.models.dcgan.DCGAN")
+_MODELS = (
+    "stylegan_tl.models.stylegan2.StyleGAN2",
+    "stylegan_tl.models.stylegan.StyleGAN",
+    "stylegan_tl.models.dcgan.DCGAN",
+)
 
 
 def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:

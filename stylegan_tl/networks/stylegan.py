@@ -190,6 +190,8 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """ws to an image: blocks of doubling resolution, as far as `lod` says."""
 
+    skips = False
+
     def __init__(
         self,
         *,

@@ -221,6 +221,8 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """ws to an image: blocks of doubling resolution whose RGB contributions add up."""
 
+    skips = True  # blocks give features and the RGB so far
+
     def __init__(
         self,
         *,
