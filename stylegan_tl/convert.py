@@ -1,4 +1,4 @@
-"""`python -m stylegan_tl.convert in=… out=…`: weights of any kind that is read, in portable form."""
+"""`python -m stylegan_tl.convert in=… out=…`: any weights that are read, in portable form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def table(model: SourceModel) -> list[str]:
-    """The lines to print: what it is, where every tensor of the file went, what was left and why."""
+    """The lines to print: what it is, where every tensor went, what was left and why."""
     network = ", ".join(f"{k}={v}" for k, v in model.network.items())
     lines = [f"{model.path.name}: {model.extra.get('format', 'a model of this project')}"]
     lines += [f"  {model.model.rpartition('.')[2]}: {network}"]
