@@ -294,7 +294,7 @@ def tensorflow_pickle(
                 "components": parts,
                 "build_module_src": "raise SystemExit",
                 "build_func_name": name,
-                "variables": [(k, np.asarray(v)) for k, v in own.items()],
+                "variables": [(k, v if v.ndim else v[()]) for k, v in own.items()],
             }
             return made
 

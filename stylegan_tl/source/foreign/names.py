@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 import torch
@@ -47,7 +48,10 @@ def storage_dtype(what: Any) -> torch.dtype:
 
 
 def array(value: Any) -> Stored:
-    """The NumPy array that `value` records."""
+    """The NumPy array that `value` records; a number is one of no dimensions."""
+    if isinstance(value, int | float):
+        data = struct.pack("<d", value)
+        return Stored(Storage(torch.float64, 1, lambda: data), (), ())
     shape, dtype, by_columns, data = _array_parts(value)
     data = data.encode("latin1") if isinstance(data, str) else data  # Python 2
     kind = _dtype(dtype)
