@@ -144,7 +144,9 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "prepare", "distance"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "generate", "prepare", "distance", "convert"]
+)
 def test_help_names_the_command_and_an_example(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"stylegan_tl.{command}", "--help"],

@@ -18,7 +18,7 @@ class StyleGAN2(StyleBased):
     """Skip generator, residual discriminator, lazy R1 and path length regularisation.
 
     `network`: resolution, z_dim, w_dim, c_dim, num_mapping_layers, channel_base, channel_max,
-    mbstd_group_size, and miner where there is one. `training`: see `Training`.
+    mbstd_group_size, and miner or clamp where there is one. `training`: see `Training`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class StyleGAN2(StyleBased):
     def build(self, network: dict) -> tuple[nn.Module, nn.Module]:
         """G takes all but the minibatch group size, D takes what concerns images and labels."""
         both = {k: network[k] for k in ("resolution", "channel_base", "channel_max", "bf16")}
-        both |= {"c_dim": network.get("c_dim", 0)}
+        both |= {"c_dim": network.get("c_dim", 0), "clamp": network.get("clamp")}
         latent = {k: network[k] for k in ("z_dim", "w_dim", "num_mapping_layers")}
         G = stylegan2.Generator(**both, **latent, miner=network.get("miner", False))
         return G, stylegan2.Discriminator(**both, mbstd_group_size=network["mbstd_group_size"])

@@ -204,9 +204,9 @@ class SynthesisBlock(nn.Module):
         dtype: torch.dtype,
         noise: str,
         generator: torch.Generator | None,
+        clamp: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Take features, image and `num_conv + 1` styles; return both at this resolution."""
-        clamp = None if dtype == torch.float32 else _CLAMP
         options = dict(noise=noise, generator=generator, clamp=clamp)
         if self.num_conv == 1:
             x = laid_out(self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1))
@@ -232,10 +232,11 @@ class Synthesis(nn.Module):
         channel_base: int,
         channel_max: int,
         bf16: bool,
+        clamp: float | None,
     ) -> None:
         super().__init__()
         self.resolutions = resolutions_to(resolution)
-        self.bf16 = bf16
+        self.bf16, self.clamp = bf16, _CLAMP if bf16 and clamp is None else clamp
         width = 0
         for r in self.resolutions:
             out = channels(r, channel_base, channel_max)
@@ -254,17 +255,20 @@ class Synthesis(nn.Module):
         check_noise(noise)
         dtype = torch.bfloat16 if self.bf16 else torch.float32
         w, first = ws.float().unbind(dim=1), 0
-        x = img = None
+        x, img, options = None, None, dict(noise=noise, generator=generator)
         for r in self.resolutions:
             block = getattr(self, f"b{r}")
             block_ws = w[first : first + block.num_conv + 1]
-            x, img = block(x, img, block_ws, dtype=dtype, noise=noise, generator=generator)
+            x, img = block(x, img, block_ws, dtype=dtype, clamp=self.clamp, **options)
             first += block.num_conv
         return img
 
 
 class Generator(nn.Module):
-    """The generator: `mapping` and `synthesis`."""
+    """The generator: `mapping` and `synthesis`.
+
+    Activations stay within ±`clamp`; by default within ±256 with `bf16`, anywhere in float32.
+    """
 
     def __init__(
         self,
@@ -279,6 +283,7 @@ class Generator(nn.Module):
         channel_base: int = 16384,
         channel_max: int = 512,
         bf16: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
@@ -289,6 +294,7 @@ class Generator(nn.Module):
             channel_base=channel_base,
             channel_max=channel_max,
             bf16=bf16,
+            clamp=clamp,
         )
         self.num_ws = self.synthesis.num_ws
         self.mapping = Mapping(
@@ -338,21 +344,23 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """4x4 features to a logit, or to `out_features` for the projection on a label."""
 
-    def __init__(self, in_channels: int, *, out_features: int, mbstd_group_size: int) -> None:
+    def __init__(
+        self, in_channels: int, *, out_features: int, mbstd_group_size: int, clamp: float | None
+    ) -> None:
         super().__init__()
-        self.mbstd_group_size = mbstd_group_size
+        self.mbstd_group_size, self.clamp = mbstd_group_size, clamp
         self.conv = Conv2d(in_channels + 1, in_channels, 3)
         self.fc = FullyConnected(in_channels * 16, in_channels, act="lrelu")
         self.out = FullyConnected(in_channels, out_features)
 
     def forward(self, x: Tensor, *, chunks: int) -> Tensor:
         """Map `[N, C, 4, 4]` to `[N, out_features]`."""
-        x = self.conv(minibatch_std(x, self.mbstd_group_size, chunks))
+        x = self.conv(minibatch_std(x, self.mbstd_group_size, chunks), clamp=self.clamp)
         return self.out(self.fc(x.flatten(1)))
 
 
 class Discriminator(nn.Module):
-    """The discriminator; labels enter by projection (Miyato 2018)."""
+    """The discriminator; labels enter by projection (Miyato 2018). `clamp` is that of G."""
 
     def __init__(
         self,
@@ -365,9 +373,11 @@ class Discriminator(nn.Module):
         mbstd_group_size: int = 4,
         cmap_dim: int | None = None,
         bf16: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.c_dim, self.bf16 = resolution, c_dim, bf16
+        self.clamp = _CLAMP if bf16 and clamp is None else clamp
         self.resolutions = resolutions_to(resolution)[:0:-1]
         width = {r: channels(r, channel_base, channel_max) for r in [*self.resolutions, 4]}
         for r in self.resolutions:
@@ -375,7 +385,7 @@ class Discriminator(nn.Module):
             self.add_module(f"b{r}", DiscriminatorBlock(width[r], width[r // 2], img_channels=rgb))
         cmap = (width[4] if cmap_dim is None else cmap_dim) if c_dim > 0 else 1
         self.b4 = DiscriminatorEpilogue(
-            width[4], out_features=cmap, mbstd_group_size=mbstd_group_size
+            width[4], out_features=cmap, mbstd_group_size=mbstd_group_size, clamp=clamp
         )
         if c_dim > 0:
             self.mapping = Mapping(z_dim=0, c_dim=c_dim, w_dim=cmap, num_ws=None, num_layers=8)
@@ -389,7 +399,7 @@ class Discriminator(nn.Module):
         check_labels(c, self.c_dim)
         x = laid_out(img.to(torch.bfloat16 if self.bf16 else torch.float32))
         for r in self.resolutions:
-            x = getattr(self, f"b{r}")(x, clamp=_CLAMP if self.bf16 else None)
+            x = getattr(self, f"b{r}")(x, clamp=self.clamp)
         x = self.b4(x.float(), chunks=chunks)
         if self.c_dim == 0:
             return x

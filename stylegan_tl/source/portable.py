@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,11 @@ class SourceModel:
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def record(self) -> dict[str, Any]:
-        """What a child run stores about its parent."""
+        """What a child run stores about its parent; of a report the counts."""
+        extra = dict(self.extra)
+        if report := extra.get("report"):
+            left = dict(Counter(report["left"].values()))
+            extra["report"] = {"taken": len(report["taken"]), "left": left}
         return {
             "name": self.dataset,
             "file": self.path.name,
@@ -57,32 +64,33 @@ class SourceModel:
             "model": self.model,
             "network": self.network,
             "lineage": self.lineage,
-            **self.extra,
+            **extra,
         }
 
 
 def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
-    """Read a run folder, a `.ckpt` of this project, or a portable `.safetensors`.
+    """Read a run folder, a `.ckpt` or portable `.safetensors` of this project, or a foreign file.
 
-    What adapters trained is merged into plain tensors, or with `adapters=False` left out: what
-    they stood beside comes back to the bit. Nothing in the file is executed.
+    The format is recognised from the content, not from the name. What adapters trained is merged
+    into plain tensors, or with `adapters=False` left out: what they stood beside comes back to the
+    bit. Nothing in the file is executed.
     Raises SourceError naming the file and what is wrong.
     """
     path = Path(path).expanduser()
     path = path / "last.ckpt" if path.is_dir() else path
     if not path.is_file():
         raise SourceError(f"{path} does not exist")
-    read = _read_portable if path.suffix == ".safetensors" else _read_checkpoint
     try:
-        model = read(path)
+        model = _reader_of(path)(path)
         model.tensors = (fold if adapters else unfold)(model.tensors)
         return model
-    except SourceError:
-        raise
     except Exception as error:  # any damage a file can have ends in one clear line
+        if isinstance(error, SourceError) and str(path) in str(error):
+            raise
+        why = (str(error).splitlines() or ["no detail"])[0]
+        kind = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise SourceError(
-            f"{path} is not a model of this project "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})"
+            f"{path} is not a model of this project or one that it reads ({kind}{why})"
         ) from error
 
 
@@ -105,6 +113,31 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
     partial = out.with_name(out.name + ".part")
     save_file(tensors, partial, metadata={"format": _FORMAT, "stylegan_tl": json.dumps(meta)})
     os.replace(partial, out)
+
+
+def _reader_of(path: Path) -> Callable[[Path], SourceModel]:
+    """Which of the three kinds of file it is, from its first bytes and its description."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _read_portable
+    if head[:4] == b"PK\x03\x04" and _describes_itself(path):
+        return _read_checkpoint
+    return _read_foreign
+
+
+def _describes_itself(path: Path) -> bool:
+    """Whether a zip of PyTorch has the entry that every checkpoint of this project has."""
+    with zipfile.ZipFile(path) as archive:
+        plain = [e for e in archive.infolist() if e.compress_type == zipfile.ZIP_STORED]
+        texts = [e for e in plain if e.filename.endswith("/data.pkl")]
+        return any(b"stylegan_tl" in archive.read(entry) for entry in texts[:1])
+
+
+def _read_foreign(path: Path) -> SourceModel:
+    from stylegan_tl.source.foreign.formats import read_foreign
+
+    return read_foreign(path)
 
 
 def _read_portable(path: Path) -> SourceModel:

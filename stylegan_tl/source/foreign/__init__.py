@@ -1,0 +1,1 @@
+"""Models that other projects wrote: read without running anything, moved to our names."""

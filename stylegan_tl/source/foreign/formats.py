@@ -1,0 +1,35 @@
+"""Recognise a foreign file by what is in it, never by its name, and hand it to its reader.
+
+Each format is one module with `matches(data) -> bool`, which looks at the plain values that the
+container gave, and `read(path, data) -> SourceModel`, which is called while the file is open.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stylegan_tl.source.foreign import nvidia, tensorflow
+from stylegan_tl.source.foreign.containers import opened
+from stylegan_tl.source.portable import SourceError, SourceModel
+
+__all__ = ["FORMATS", "read_foreign"]
+
+FORMATS = (nvidia, tensorflow)
+
+
+def read_foreign(path: Path) -> SourceModel:
+    """Read a file of another project; its `extra` has format, licence and the report.
+
+    Nothing in it is executed. Raises SourceError, or whatever a damaged file leads to.
+    """
+    with opened(path) as data:
+        for module in FORMATS:
+            if module.matches(data):
+                return module.read(path, data)
+        raise SourceError(_unknown(data))
+
+
+def _unknown(data: object) -> str:
+    if isinstance(data, dict):
+        return f"it has the keys {', '.join(sorted(str(k)[:40] for k in data)[:8])}"
+    return f"it holds a {type(data).__name__}"
