@@ -262,9 +262,8 @@ class Ticker(pl.Callback):
         """Add up the losses; at the end of a tick, of the budget or on a signal, act."""
         self._accumulate(outputs)
         self.interrupt.agree()
-        before = model.nimg - model.images_per_step
         done = model.nimg >= self.budget
-        if done or model.nimg // self.per_tick > before // self.per_tick:
+        if done or model.nimg // self.per_tick > model.nimg_before // self.per_tick:
             self._stop_watch()
             self._tick(trainer, model, last=done)
             self._mark = time.perf_counter()

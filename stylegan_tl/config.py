@@ -183,9 +183,9 @@ def _datasets(config: dict[str, Any]) -> list[str]:
 def _training(config: dict[str, Any]) -> list[str]:
     plan = config["model"]["training"]
     problems = []
-    for key in ("batch_size", "micro_batch", "r1_interval"):
-        value = plan[key]
-        if value is None and key == "micro_batch":
+    for key in ("batch_size", "micro_batch", "r1_interval", "G_steps", "D_steps"):
+        value = plan.get(key)  # an option of the user's own need not have the steps
+        if value is None and key not in ("batch_size", "r1_interval"):
             continue
         if not _is_int(value) or value < 1:
             problems.append(f"model.training.{key}={value}: use a whole number from 1")

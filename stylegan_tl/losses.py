@@ -13,12 +13,19 @@ from torch.nn import functional as F
 
 __all__ = [
     "LazyAdam",
+    "between",
+    "cross_entropy_D",
+    "drift",
+    "gradient_penalty",
     "lazy_adam",
     "nonsaturating_D",
     "nonsaturating_G",
     "path_length_penalty",
     "path_lengths",
     "r1_penalty",
+    "targets",
+    "wasserstein_D",
+    "wasserstein_G",
 ]
 
 
@@ -30,6 +37,68 @@ def nonsaturating_G(fake_logits: Tensor) -> Tensor:
 def nonsaturating_D(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
     """(softplus(-r), softplus(f)), each [N]: logistic loss of D on reals and on fakes."""
     return F.softplus(-real_logits).flatten(), F.softplus(fake_logits).flatten()
+
+
+def cross_entropy_D(
+    real_logits: Tensor, fake_logits: Tensor, real_targets: Tensor, fake_targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of D against targets [N] for reals and for fakes, each [N].
+
+    At a target t and a logit x: softplus(x) - t x, which is also defined for t outside [0, 1].
+    """
+    real, fake = real_logits.flatten(), fake_logits.flatten()
+    return F.softplus(real) - real_targets * real, F.softplus(fake) - fake_targets * fake
+
+
+def targets(
+    count: int, smoothing: float, noise: float, flipping: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What D is told of `count` reals and of as many fakes, [N] each; 1 and 0 without tricks.
+
+    `smoothing` s: reals are 1 - s, fakes stay 0 (one-sided, Salimans et al. 2016, section 3.4).
+    `noise`: each target moves by a uniform draw from [-noise, noise]. `flipping`: the share of
+    samples of each kind that get a target of the other (both: Chintala et al. 2016, "How to train
+    a GAN?", tip 6). Draws the same numbers whatever the settings.
+    """
+    drawn = torch.rand(2, 2, count, generator=generator, device=generator.device)
+    moved = (2 * drawn[0] - 1) * noise
+    flipped = drawn[1] < flipping
+    real, fake = 1 - smoothing + moved[0], moved[1]
+    return (
+        torch.where(flipped[0], moved[0], real),
+        torch.where(flipped[1], 1 - smoothing + moved[1], fake),
+    )
+
+
+def wasserstein_G(fake_logits: Tensor) -> Tensor:
+    """-f, [N] (Arjovsky et al. 2017, algorithm 1)."""
+    return -fake_logits.flatten()
+
+
+def wasserstein_D(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(-r, f), each [N]; their means add up to minus the estimated distance."""
+    return -real_logits.flatten(), fake_logits.flatten()
+
+
+def drift(real_logits: Tensor) -> Tensor:
+    """r^2, [N]: keeps a critic's output near zero (Karras et al. 2018, appendix A.1)."""
+    return real_logits.flatten().square()
+
+
+def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """A point on the line from each real to a fake, uniform, [N, C, H, W]; a leaf."""
+    share = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device)
+    return real.detach().lerp(fake.detach(), share.to(real.dtype))
+
+
+def gradient_penalty(images: Tensor, logits: Tensor, target: float = 1.0) -> Tensor:
+    """(|d D(x) / dx| - target)^2 / target^2 per image, [N] (Gulrajani et al. 2017, equation 3).
+
+    As `r1_penalty` otherwise; the weight is the caller's.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    norm = (gradient.square().flatten(1).sum(1) + 1e-16).sqrt()
+    return (norm - target).square() / target**2
 
 
 def r1_penalty(images: Tensor, real_logits: Tensor) -> Tensor:

@@ -163,7 +163,7 @@ def _fit(
     data = ImageData(
         target.dataset,
         target.train,
-        batch_size=_share(config["model"]["training"]["batch_size"]),
+        batch_size=partial(_share, model),
         seed=config["seed"],
         xflip=bool(config["target"].get("xflip", False)),
     )
@@ -183,15 +183,16 @@ def _takes_source(freeze: Freeze) -> bool:
     return "source" in freeze.strategy.init.values()
 
 
-def _share(batch_size: int) -> int:
-    """This process's part of a batch."""
-    count = ranks()[0]
-    if batch_size % count:
+def _share(model: AdversarialModel, nimg: int) -> int:
+    """This process's part of the images of the iteration that begins at `nimg`."""
+    count, steps = ranks()[0], model.training_plan.D_steps
+    size = model.images_at(nimg) // steps
+    if size % count:
         raise ValueError(
-            f"model.training.batch_size={batch_size}: {count} processes share it equally, so use a "
+            f"model.training.batch_size={size}: {count} processes share it equally, so use a "
             "multiple"
         )
-    return batch_size // count
+    return size // count * steps
 
 
 def _is_first() -> bool:

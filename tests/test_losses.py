@@ -8,12 +8,19 @@ import torch
 from torch.autograd.functional import hessian, jacobian
 
 from stylegan_tl.losses import (
+    between,
+    cross_entropy_D,
+    drift,
+    gradient_penalty,
     lazy_adam,
     nonsaturating_D,
     nonsaturating_G,
     path_length_penalty,
     path_lengths,
     r1_penalty,
+    targets,
+    wasserstein_D,
+    wasserstein_G,
 )
 
 
@@ -107,3 +114,67 @@ def test_lazy_adam_keeps_the_memory_and_the_stride_of_an_interval():
     assert lazy_adam(0.002, (0.0, 0.99), 0) == (0.002, (0.0, 0.99))
     with pytest.raises(ValueError, match="interval is -1"):
         lazy_adam(0.002, (0.0, 0.99), -1)
+
+
+def _seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_cross_entropy_against_targets_is_the_formula_and_the_logistic_loss_at_one_and_zero():
+    real, fake = _normal(7, 1), _normal(7, 1, seed=1)
+    goal = torch.linspace(0, 1, 7, dtype=torch.float64)
+    found = cross_entropy_D(real, fake, goal, 1 - goal)
+    p = 1 / (1 + np.exp(-real.numpy()[:, 0])), 1 / (1 + np.exp(-fake.numpy()[:, 0]))
+    for value, q, t in zip(found, p, (goal.numpy(), 1 - goal.numpy()), strict=True):
+        np.testing.assert_allclose(value, -t * np.log(q) - (1 - t) * np.log(1 - q))
+    plain = targets(7, 0.0, 0.0, 0.0, _seeded())
+    for ours, theirs in zip(
+        cross_entropy_D(real, fake, *plain), nonsaturating_D(real, fake), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_targets_are_smoothed_on_reals_alone_moved_and_flipped_by_their_shares():
+    real, fake = targets(20_000, 0.1, 0.0, 0.0, _seeded())
+    assert real.unique().tolist() == pytest.approx([0.9])
+    assert fake.unique().tolist() == [0]
+    real, fake = targets(20_000, 0.1, 0.05, 0.0, _seeded())
+    assert real.min() >= 0.85
+    assert real.max() <= 0.95
+    assert float(real.std()) == pytest.approx(0.05 / math.sqrt(3), rel=0.02)  # of a uniform law
+    assert float(fake.mean()) == pytest.approx(0, abs=0.002)
+    real, fake = targets(20_000, 0.1, 0.0, 0.2, _seeded())
+    for kind, own, other in ((real, 0.9, 0.0), (fake, 0.0, 0.9)):
+        assert kind.unique().tolist() == pytest.approx(sorted((own, other)))
+        share = float((kind == torch.tensor(other)).float().mean())
+        assert share == pytest.approx(0.2, abs=0.015)  # five standard errors
+
+
+def test_gradient_penalty_of_a_linear_critic_is_that_of_its_norm():
+    """D(x) = w . x has the gradient w everywhere: (|w| - t)^2 / t^2, and its derivative in w."""
+    weight = _normal(3 * 4 * 4).requires_grad_()
+    images = _normal(5, 3, 4, 4, seed=1).requires_grad_()
+    penalty = gradient_penalty(images, (images.flatten(1) @ weight)[:, None], target=2.0)
+    norm = float(weight.detach().norm())
+    torch.testing.assert_close(
+        penalty.detach(), torch.full((5,), (norm - 2) ** 2 / 4, dtype=torch.float64)
+    )
+    (second,) = torch.autograd.grad(penalty.sum(), weight)
+    torch.testing.assert_close(second, 5 * 2 * (norm - 2) / 4 * weight.detach() / norm)
+
+
+def test_points_between_lie_on_the_lines_and_spread_evenly():
+    real, fake = torch.zeros(4000, 1, 1, 2), torch.tensor([2.0, -4.0]).expand(4000, 1, 1, 2)
+    points = between(real, fake, _seeded())
+    share = points[..., 0].flatten() / 2
+    torch.testing.assert_close(points[..., 1].flatten(), -4 * share)
+    assert float(share.mean()) == pytest.approx(0.5, abs=0.025)
+    assert float(share.std()) == pytest.approx(1 / math.sqrt(12), rel=0.05)
+
+
+def test_wasserstein_losses_estimate_the_distance():
+    real, fake = _normal(9, 1), _normal(9, 1, seed=1)
+    on_real, on_fake = wasserstein_D(real, fake)
+    assert float(on_real.mean() + on_fake.mean()) == pytest.approx(float(fake.mean() - real.mean()))
+    torch.testing.assert_close(wasserstein_G(fake), -fake[:, 0])
+    torch.testing.assert_close(drift(real), real[:, 0] ** 2)

@@ -18,9 +18,10 @@ class ImageData(pl.LightningDataModule):
     """Feeds `dataset[indices]` for ever, beginning at the module's `nimg`.
 
     `batch_size` counts the images of one device; W devices read W × batch_size per step, each its
-    own part. A batch is `image` uint8 [B, 3, R, R], `label` float32 [B, label_dim], `flip` bool
-    [B], and `index` int64 [B]: the place among `indices`, and for a mirror image len(indices)
-    more. `to_float` turns the images into floats on the device.
+    own part. It may be a function of the position (nimg) at which the iteration begins. A batch
+    is `image` uint8 [B, 3, R, R], `label` float32 [B, label_dim], `flip` bool [B], and `index`
+    int64 [B]: the place among `indices`, and for a mirror image len(indices) more. `to_float`
+    turns the images into floats on the device.
     """
 
     def __init__(
@@ -28,12 +29,12 @@ class ImageData(pl.LightningDataModule):
         dataset: PackedDataset,
         indices: np.ndarray,
         *,
-        batch_size: int,
+        batch_size: int | Callable[[int], int],
         seed: int,
         xflip: bool,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
+        if isinstance(batch_size, int) and batch_size < 1:
             raise DataError(f"batch_size={batch_size}: expected at least 1")
         self.dataset = dataset
         self.indices = np.asarray(indices, np.int64)
@@ -55,11 +56,16 @@ class ImageData(pl.LightningDataModule):
         image = to_float(batch["image"], batch["flip"])
         return {"image": image, "label": batch["label"], "index": batch["index"]}
 
-    def batch(self, start: int) -> dict[str, torch.Tensor]:
-        """The batch whose first image is at position `start`."""
-        places = self.order(start, self.batch_size)
+    def size_at(self, nimg: int) -> int:
+        """Images of one device in the iteration that begins at `nimg`."""
+        return self.batch_size if isinstance(self.batch_size, int) else self.batch_size(nimg)
+
+    def batch(self, start: int, size: int | None = None) -> dict[str, torch.Tensor]:
+        """The batch of `size` images whose first is at position `start`."""
+        size = self.size_at(start) if size is None else size
+        places = self.order(start, size)
         chosen = self.indices[places]
-        flip = flips(self.seed, start, self.batch_size) & self.xflip
+        flip = flips(self.seed, start, size) & self.xflip
         return {
             "image": torch.from_numpy(self.dataset.images(chosen)),
             "label": torch.from_numpy(self.dataset.labels(chosen)),
@@ -80,7 +86,8 @@ class Batches:
         self.data, self.start, self.rank, self.world = data, start, rank, world
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        position = self.start() + self.rank * self.data.batch_size
+        nimg = self.start()
         while True:
-            yield self.data.batch(position)
-            position += self.world * self.data.batch_size
+            size = self.data.size_at(nimg)
+            yield self.data.batch(nimg + self.rank * size, size)
+            nimg += self.world * size

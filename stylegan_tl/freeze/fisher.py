@@ -63,7 +63,7 @@ class FisherMask:
     ) -> None:
         """Draw the masks if this iteration is the first at or after a boundary."""
         self._counted.clear()
-        drawn = max(model.nimg - model.images_per_step, 0) // self.every
+        drawn = model.nimg_before // self.every
         if model.nimg // self.every > drawn and (self.again or not drawn):
             for network, optimizer in zip("GD", optimizers, strict=True):
                 filters = _filters(getattr(model, network))

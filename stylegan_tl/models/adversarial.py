@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,68 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_tl import ema, losses
+from stylegan_tl.models.added import Objective, Penalty
+from stylegan_tl.models.training import Training
 from stylegan_tl.processes import agree, average_gradients
 
 __all__ = ["AdversarialModel", "Objective", "Penalty", "Training", "bf16_pays", "to_uint8"]
 
 _STREAMS = {"G": 0, "D": 1, "path_length": 2, "augment_G": 3, "augment_D": 4, "augment_R1": 5}
-_STREAMS |= {"penalty_G": 6, "penalty_D": 7, "objective": 8}
-
-
-@dataclass(frozen=True)
-class Training:
-    """How both networks are optimised; intervals count iterations, `ema_kimg` is a half-life.
-
-    `batch_size` counts the images of all processes together, `micro_batch` those of a pass in one.
-    """
-
-    batch_size: int = 32
-    micro_batch: int | None = None
-    lr_G: float = 0.0025
-    lr_D: float = 0.0025
-    betas: tuple[float, float] = (0.0, 0.99)
-    r1_gamma: float = 1.0
-    r1_interval: int = 16
-    ema_kimg: float = 10.0
-    ema_rampup: float | None = None
-
-
-class Penalty(Protocol):
-    """A further loss of G, of D or of both, added to the adversarial one in the same step.
-
-    A loss is a scalar, weighted already: the mean over the samples of a micro-batch, or a function
-    of the weights alone. None means none of this network. Logged as `{name}_G` and `{name}_D`.
-    """
-
-    name: str
-
-    def of_G(
-        self, model: AdversarialModel, z: Tensor, c: Tensor, generator: torch.Generator
-    ) -> Tensor | None:
-        """The loss of G at the latents `z [N, z_dim]` of this micro-batch."""
-
-    def of_D(
-        self, model: AdversarialModel, real: Tensor, c: Tensor, generator: torch.Generator
-    ) -> Tensor | None:
-        """The loss of D at the images `real [N, 3, R, R]` of this micro-batch, not augmented."""
-
-
-class Objective(Protocol):
-    """Losses of G that replace the adversarial ones; D then rests. A module: it is in the state.
-
-    Losses are scalars by name, weighted already; they are added up and logged by their names.
-    """
-
-    lr_G: float
-
-    def groups(self) -> list[dict]:
-        """Its own parameters with their learning rates, for the optimizer of G."""
-
-    def of_images(self, model: AdversarialModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the images of this micro-batch: `image`, `label`, `index`."""
-
-    def of_weights(self, model: AdversarialModel, generator: torch.Generator) -> dict[str, Tensor]:
-        """What does not depend on the batch, once per iteration."""
+_STREAMS |= {"penalty_G": 6, "penalty_D": 7, "objective": 8, "labels": 9, "gradient_penalty": 10}
 
 
 def bf16_pays(precision: str) -> bool:
@@ -97,12 +42,13 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 class AdversarialModel(pl.LightningModule):
-    """Alternating non-saturating training with lazy R1 and an EMA of G.
+    """Alternating training of G and D by one of the losses of `Training`, and an EMA of G.
 
     A subclass builds the networks and says how G is called. Batches are
     {"image": float32 [N, 3, R, R] in [-1, 1], "label": float32 [N, c_dim]}, and for an objective
-    "index": int64 [N], which of the training images each is.
-    Random draws come from generators seeded by (seed, nimg, rank, stream), so a resumed run
+    "index": int64 [N], which of the training images each is; N is `images_per_step` over the
+    processes. An iteration is `G_steps` steps of G, then `D_steps` of D on as many real batches.
+    Random draws come from generators seeded by (seed, nimg, rank, stream, turn), so a resumed run
     repeats them. Of several processes each has its part of the batch; gradients, buffers and
     statistics are averaged, so the state is the same in all. `augment` is assigned after
     construction; it is part of the state.
@@ -116,6 +62,8 @@ class AdversarialModel(pl.LightningModule):
         self.training_plan = Training(**{**training, "betas": tuple(map(float, training["betas"]))})
         self.seed = seed
         self.nimg = 0
+        self.nimg_before = 0  # where the iteration began that ended at nimg
+        self.turn = 0  # which of the steps of this network in this iteration
         self.lineage: dict = {}
         self.lr_factors: dict[str, float] = {}  # of parameters, by name; 1 where not named
         self.reinitialised: tuple[str, ...] = ()  # prefixes of what no source model gave
@@ -146,6 +94,34 @@ class AdversarialModel(pl.LightningModule):
         """Iterations between lazy steps of G, 0 for none."""
         return 0
 
+    def judge(self, images: Tensor, c: Tensor, shown: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's logits [N, 1] of what it is shown, and further losses of the family by name.
+
+        `shown`: "G" (fakes, in a step of G), "real" or "fake" (in one of D). The losses are per
+        sample, [N], weighted already, added to that step's and logged by their names.
+        """
+        return self.D(images, c), {}
+
+    def view(self, real: Tensor) -> Tensor:
+        """Reals [N, 3, R, R] as D is shown them at present, before augmentation."""
+        return real
+
+    def images_at(self, nimg: int) -> int:
+        """Real images of the iteration that begins at `nimg`, over all processes: pure."""
+        return self.training_plan.batch_size * self.training_plan.D_steps
+
+    def iteration_at(self, nimg: int) -> int:
+        """How many iterations end at or before `nimg`; what is lazy counts them."""
+        return nimg // self.images_at(nimg)
+
+    def rate(self, network: str) -> float:
+        """The factor on the learning rates of "G" or "D" at the present nimg."""
+        return 1.0
+
+    def rests(self, network: str) -> bool:
+        """Whether "G" or "D" is not stepped at the present nimg."""
+        return False
+
     # -- public ------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -162,19 +138,19 @@ class AdversarialModel(pl.LightningModule):
         )
 
     def generator(self, stream: str, *, rank: int | None = None) -> torch.Generator:
-        """The random stream of this iteration, a function of (seed, nimg, rank) alone.
+        """The random stream of this step, a function of (seed, nimg, rank, turn) alone.
 
         `rank` is this process's own unless it is given.
         """
         rank = self.global_rank if rank is None else rank
-        key = [self.seed, self.nimg, rank, _STREAMS[stream]]
+        key = [self.seed, self.nimg, rank, _STREAMS[stream], *([self.turn] if self.turn else [])]
         state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
         return torch.Generator(self.device).manual_seed(state & (2**63 - 1))
 
     @property
     def images_per_step(self) -> int:
-        """Real images that one optimiser step of D consumes, over all processes."""
-        return self.training_plan.batch_size
+        """Real images that this iteration shows to D, over all processes."""
+        return self.images_at(self.nimg)
 
     # -- Lightning ---------------------------------------------------------------------------
 
@@ -192,38 +168,51 @@ class AdversarialModel(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One iteration: G, lazy G, D, lazy R1, EMA, then the clock. What is all frozen rests."""
-        real, label = batch["image"], batch["label"]
+        real, label = self.view(batch["image"]), batch["label"]
         opt_G, opt_D = self.optimizers()
-        plan, iteration = self.training_plan, self.nimg // self.images_per_step
+        plan, iteration = self.training_plan, self.iteration_at(self.nimg)
+        self._set_rates(G=opt_G, D=opt_D)
         stats: dict[str, Tensor] = {}
         if self.objective is not None:
             with self.toggled_optimizer(opt_G):
                 stats = self._step_objective(opt_G, batch)
             return self._advance(stats)
-        if _trains(self.G):
+        parts = self._turns(len(label))
+        if _trains(self.G) and not self.rests("G"):
             with self.toggled_optimizer(opt_G):
-                stats |= self._step_G(opt_G, label)
+                steps = [
+                    self._at(i, self._step_G, opt_G, label[parts[i % len(parts)]])
+                    for i in range(plan.G_steps)
+                ]
+                stats |= _means(steps)
                 if self.G_interval and iteration % self.G_interval == 0:
-                    stats |= self.regularise_G(opt_G, label)
-        if _trains(self.D):
+                    stats |= self.regularise_G(opt_G, label[parts[0]])
+        if _trains(self.D) and not self.rests("D"):
             with self.toggled_optimizer(opt_D):
-                stats |= self._step_D(opt_D, real, label)
+                steps = [
+                    self._at(i, self._step_D, opt_D, real[part], label[part])
+                    for i, part in enumerate(parts)
+                ]
+                stats |= _means(steps)
                 if plan.r1_gamma and iteration % plan.r1_interval == 0:
-                    stats |= self._step_R1(opt_D, real, label)
+                    stats |= self._step_R1(opt_D, real[parts[0]], label[parts[0]])
         return self._advance(stats)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Store the clock, the lineage and the class: all that rebuilding needs."""
         checkpoint["stylegan_tl"] = {
             "nimg": self.nimg,
+            "nimg_before": self.nimg_before,
             "lineage": self.lineage,
             "model": f"{type(self).__module__}.{type(self).__qualname__}",
         }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Set the clock before Lightning asks for the data loader."""
-        self.nimg = checkpoint["stylegan_tl"]["nimg"]
-        self.lineage = checkpoint["stylegan_tl"]["lineage"]
+        own = checkpoint["stylegan_tl"]
+        self.nimg, self.lineage = own["nimg"], own["lineage"]
+        before = max(self.nimg - self.training_plan.batch_size, 0)  # all that there once was
+        self.nimg_before = own.get("nimg_before", before)
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -236,8 +225,9 @@ class AdversarialModel(pl.LightningModule):
         total = torch.zeros([], device=self.device)
         for part in self._micro_batches(len(label)):
             fake = self._augmented(self.synthesise(z[part], label[part], generator), augment)
-            loss = losses.nonsaturating_G(self.D(fake, label[part])).sum() / len(label)
-            self.manual_backward(loss)
+            logits, more = self.judge(fake, label[part], "G")
+            loss = self.training_plan.loss_G(logits).sum() / len(label)
+            self.manual_backward(self._with(loss, more, len(label), penalties))
             total += loss.detach()
             self._penalise("G", z[part], label, part, extra, penalties)
         self._step(opt_G)
@@ -264,8 +254,9 @@ class AdversarialModel(pl.LightningModule):
     def _step_D(
         self, opt_D: torch.optim.Optimizer, real: Tensor, label: Tensor
     ) -> dict[str, Tensor]:
-        generator = self.generator("D")
-        augment = self.generator("augment_D")
+        plan, generator = self.training_plan, self.generator("D")
+        augment, targets = self.generator("augment_D"), self.generator("labels")
+        between = self.generator("gradient_penalty")
         z = self.latents(len(label), generator)
         opt_D.zero_grad(set_to_none=True)
         logits: list[tuple[Tensor, Tensor]] = []
@@ -274,11 +265,13 @@ class AdversarialModel(pl.LightningModule):
         for part in self._micro_batches(len(label)):
             with torch.no_grad():
                 fake = self.synthesise(z[part], label[part], generator)
-            pair = self._logits(real[part], fake, label[part], augment)
-            loss = sum(losses.nonsaturating_D(*pair)).sum() / len(label)
-            self.manual_backward(loss)
+            *pair, more = self._judged(real[part], fake, label[part], augment)
+            loss = plan.loss_D(*pair, targets).sum() / len(label)
+            self.manual_backward(self._with(loss, more, len(label), penalties))
             total += loss.detach()
             logits.append((pair[0].detach(), pair[1].detach()))
+            if plan.penalises_gradient:
+                self._penalise_gradient(real, fake, label, part, (between, augment), penalties)
             self._penalise("D", real[part], label, part, extra, penalties)
         self._step(opt_D)
         real_logits, fake_logits = (torch.cat(side) for side in zip(*logits, strict=True))
@@ -313,11 +306,41 @@ class AdversarialModel(pl.LightningModule):
             key = f"{penalty.name}_{network}"
             stats[key] = stats.get(key, 0) + loss.detach() * share
 
-    def _logits(
+    def _judged(
         self, real: Tensor, fake: Tensor, label: Tensor, augment: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        real_logits = self.D(self._augmented(real, augment), label)
-        return real_logits, self.D(self._augmented(fake, augment), label)
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Logits of reals and of fakes, and the further losses of both."""
+        real_logits, more = self.judge(self._augmented(real, augment), label, "real")
+        fake_logits, also = self.judge(self._augmented(fake, augment), label, "fake")
+        return real_logits, fake_logits, {**more, **also}
+
+    def _penalise_gradient(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        label: Tensor,
+        part: slice,
+        generators: tuple[torch.Generator, torch.Generator],
+        stats: dict[str, Tensor],
+    ) -> None:
+        """Add the gradients of the WGAN-GP penalty at a micro-batch; its sum to stats."""
+        between, augment = generators
+        images = losses.between(real[part], fake, between).requires_grad_(True)
+        logits = self.D(self._augmented(images, augment), label[part])
+        penalty = losses.gradient_penalty(images, logits).sum() / len(label)
+        self.manual_backward(penalty * self.training_plan.gp_weight)
+        stats["gradient_penalty"] = stats.get("gradient_penalty", 0) + penalty.detach()
+
+    @staticmethod
+    def _with(
+        loss: Tensor, more: dict[str, Tensor], count: int, stats: dict[str, Tensor]
+    ) -> Tensor:
+        """The loss of a micro-batch with the family's further ones, whose sums go to stats."""
+        for name, values in more.items():
+            further = values.sum() / count
+            stats[name] = stats.get(name, 0) + further.detach()
+            loss = loss + further
+        return loss
 
     def _step_R1(
         self, opt_D: torch.optim.Optimizer, real: Tensor, label: Tensor
@@ -345,14 +368,32 @@ class AdversarialModel(pl.LightningModule):
         stats = {name: value.detach().clone() for name, value in stats.items()}
         buffers = (b for name, b in self.named_buffers() if not name.startswith("G_ema."))
         agree([*buffers, *stats.values()])
-        self.nimg += self.images_per_step
-        beta = ema.half_life_decay(
-            self.images_per_step, plan.ema_kimg, self.nimg, rampup=plan.ema_rampup
-        )
+        shown = self.images_per_step
+        self.nimg_before, self.nimg = self.nimg, self.nimg + shown
+        beta = ema.half_life_decay(shown, plan.ema_kimg, self.nimg, rampup=plan.ema_rampup)
         ema.update_ema(self.G_ema, self.G, beta)
         if self.augment is not None:
-            self.augment.adapt(self.images_per_step)
+            self.augment.adapt(shown)
         return stats
+
+    def _at(self, turn: int, step: Callable[..., dict[str, Tensor]], *what: Any) -> dict:
+        """One step as the `turn`-th of its network in this iteration: it draws anew."""
+        self.turn = turn
+        try:
+            return step(*what)
+        finally:
+            self.turn = 0
+
+    def _turns(self, count: int) -> list[slice]:
+        """The real images of each step of D, of the `count` that this process has."""
+        steps = self.training_plan.D_steps
+        size = count // steps
+        return [slice(i * size, (i + 1) * size) for i in range(steps)]
+
+    def _set_rates(self, **optimizers: torch.optim.Optimizer) -> None:
+        for network, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.rate(network)
 
     def _groups(self, network: str, lr: float) -> list[dict]:
         """The parameters of a network by learning rate, those of the plan's own rate first."""
@@ -373,6 +414,13 @@ class AdversarialModel(pl.LightningModule):
 
 def _trains(network: nn.Module) -> bool:
     return any(p.requires_grad for p in network.parameters())
+
+
+def _means(steps: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of the statistics of several steps, name by name."""
+    if len(steps) == 1:
+        return steps[0]
+    return {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0]}
 
 
 def _adam(groups: list[dict], betas: tuple[float, float], interval: int) -> torch.optim.Adam:

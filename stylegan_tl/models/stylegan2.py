@@ -83,12 +83,12 @@ class StyleGAN2(AdversarialModel):
         self.pl_mean.copy_(moved)
         return {"path_length": torch.cat(lengths).mean()}
 
-    def _logits(
+    def _judged(
         self, real: Tensor, fake: Tensor, label: Tensor, augment: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """One pass over both halves; minibatch statistics stay within each."""
         both = self._augmented(torch.cat([real, fake]), augment)
-        return self.D(both, torch.cat([label, label]), chunks=2).chunk(2)
+        return *self.D(both, torch.cat([label, label]), chunks=2).chunk(2), {}
 
     def _styles(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         ws = self.G.mapping(z, c)

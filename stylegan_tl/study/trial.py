@@ -47,7 +47,16 @@ _NOT_SCIENCE = frozenset(
 _SINCE_2 = frozenset(("change", "evaluation_seconds", "flags"))  # absent in records of version 1
 # What a config without these keys meant, section by section. A key that came later is listed with
 # what was done before, so that runs made without it are still the same experiment.
-_UNSTATED = {"metric": {"rounds": 0, "precision": "fp32"}}
+_TRAINING = {
+    "loss": "nonsaturating", "G_steps": 1, "D_steps": 1, "gp_weight": 10, "drift_weight": 0,
+    "label_smoothing": 0, "label_noise": 0, "label_flipping": 0,
+}  # fmt: skip
+_MODEL = {"training": _TRAINING}
+_UNSTATED = {
+    "metric": {"rounds": 0, "precision": "fp32"},
+    "model": _MODEL,
+    "pretrain": {"model": _MODEL},
+}
 _PATHS = frozenset(("path", "checkpoint", "file"))  # compared by their last component: data moves
 
 
@@ -348,9 +357,23 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     science = _science(config)
     for section, default in _UNSTATED.items():
         if isinstance(given := science.get(section), dict):
-            said = {k: v for k, v in given.items() if k not in default or v != default[k]}
-            science[section] = _stated(said)
+            said = _said(given, default)
+            science[section] = _stated(said) if section == "metric" else said
     return science
+
+
+def _said(given: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """`given` without what it need not say."""
+    within = {k: _said(v, default[k]) for k, v in given.items() if _both(v, default.get(k))}
+    return {
+        k: within.get(k, v)
+        for k, v in given.items()
+        if k in within or k not in default or v != default[k]
+    }
+
+
+def _both(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _stated(section: dict[str, Any]) -> dict[str, Any]:
