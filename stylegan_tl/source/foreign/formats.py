@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stylegan_tl.source.foreign import nvidia
+from stylegan_tl.source.foreign import nvidia, rosinality, studiogan
 from stylegan_tl.source.foreign.containers import opened
+from stylegan_tl.source.foreign.origin import recall
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["FORMATS", "read_foreign"]
 
-FORMATS = (nvidia,)
+FORMATS = (nvidia, rosinality, studiogan)
 
 
 def read_foreign(path: Path) -> SourceModel:
@@ -25,7 +26,7 @@ def read_foreign(path: Path) -> SourceModel:
     with opened(path) as data:
         for module in FORMATS:
             if module.matches(data):
-                return module.read(path, data)
+                return recall(module.read(path, data), data)
         raise SourceError(_unknown(data))
 
 
