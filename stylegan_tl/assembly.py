@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.data.open import open_dataset
@@ -18,6 +19,7 @@ from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.models.inherited import Inherited
 from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
@@ -75,8 +77,7 @@ def cache_of(config: dict[str, Any]) -> Path:
 
 def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialModel:
     """A fresh model of the configured family and training plan with the given network."""
-    fields = {k: v for k, v in config["model"].items() if k != "network"}
-    return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
+    return _made(config, _fields(config), network)
 
 
 def named_source(config: dict[str, Any]) -> SourceModel | None:
@@ -85,7 +86,7 @@ def named_source(config: dict[str, Any]) -> SourceModel | None:
     if not path:
         return None
     source = read_model(Path(path))
-    _check_fits(config, source)
+    _inherited(config, source)
     return source
 
 
@@ -93,9 +94,13 @@ def blank_model(
     config: dict[str, Any], strategy: Strategy, named: SourceModel | None
 ) -> AdversarialModel:
     """The networks of the source model that is named, or else of `model=`, without any values."""
-    network = named.network if named else {**config["model"]["network"], "c_dim": 0}
+    fields = _fields(config)
+    network = {**config["model"]["network"], "c_dim": 0}
+    if named:
+        inherited = _inherited(config, named)
+        fields, network = inherited.fields, inherited.network
     with torch.device("meta"):
-        return model_of(config, {**network, **strategy.network})
+        return _made(config, fields, {**network, **strategy.network})
 
 
 def check_strategy(
@@ -136,35 +141,50 @@ def build(
 def _from_source(
     config: dict[str, Any], dataset: PackedDataset, source: SourceModel, strategy: Strategy
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
-    _check_fits(config, source)
+    inherited = _inherited(config, source)
     for key, value in config["model"]["network"].items():
-        if source.network.get(key, value) != value:
+        if inherited.network.get(key, value) != value:
             say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
     had = source.network.get("c_dim", 0)
     c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
     reinit = ("G.mapping.embed", "G_ema.mapping.embed", "D.mapping.embed") if c_dim != had else ()
     reinit += ("G.embed", "G_ema.embed", "D.embed") if c_dim != had else ()
-    network = {**source.network, **strategy.network, "c_dim": c_dim}
+    reinit += inherited.fresh
+    network = {**inherited.network, **strategy.network, "c_dim": c_dim}
     if network.get("miner") and not source.network.get("miner"):
         reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
-    model = model_of(config, network)
+    model = _made(config, inherited.fields, network)
     model.reinitialised = reinit  # no strategy keeps these still
     networks = [name for name, origin in strategy.init.items() if origin == "source"]
-    return model, load_into(model, source, networks=networks, reinit=reinit)
+    options = dict(networks=networks, reinit=reinit, left=inherited.left)
+    return model, load_into(model, source, **options)
 
 
-def _check_fits(config: dict[str, Any], source: SourceModel) -> None:
-    """The source model is of the configured family and resolution."""
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    """What the model is made with besides its network."""
+    return {k: v for k, v in config["model"].items() if k != "network"}
+
+
+def _made(
+    config: dict[str, Any], fields: Mapping[str, Any], network: Mapping[str, Any]
+) -> AdversarialModel:
+    return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
+
+
+def _inherited(config: dict[str, Any], source: SourceModel) -> Inherited:
+    """What is built on the source model, which must be of the configured family and fit it."""
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
             "choose the model option of the source"
         )
-    if source.network["resolution"] != config["resolution"]:
-        raise SourceError(
-            f"{source.path} was trained at {source.network['resolution']} px, resolution="
-            f"{config['resolution']}: use resolution={source.network['resolution']}"
+    family = get_class(source.model)
+    try:
+        return family.inherit(
+            _fields(config), source.network, source.state("G_ema"), config["resolution"]
         )
+    except ValueError as error:
+        raise SourceError(f"{source.path} {error}") from None
 
 
 def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:

@@ -12,7 +12,11 @@ from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
 __all__ = ["rebuild", "restore"]
 
-_MODELS = ("stylegan_tl.models.stylegan2.StyleGAN2", "stylegan_tl.models.dcgan.DCGAN")
+_MODELS = (
+    "stylegan_tl.models.stylegan2.StyleGAN2",
+    "stylegan_tl.models.stylegan.StyleGAN",
+    "stylegan_tl.models.dcgan.DCGAN",
+)
 
 
 def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
@@ -22,11 +26,11 @@ def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
 
 
 def rebuild(source: SourceModel) -> AdversarialModel:
-    """The model of what was read from a file, in eval mode."""
+    """The model of what was read from a file, in eval mode; a D that the file lacks is fresh."""
     if source.model not in _MODELS:
         raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
     module, _, name = source.model.rpartition(".")
     model_class = getattr(import_module(module), name)
     model = model_class(network=source.network, training=asdict(Training()))
-    load_into(model, source)
+    load_into(model, source, networks=("G", "D") if source.state("D") else ("G",))
     return model.eval()

@@ -30,6 +30,16 @@ SMALL_NETWORKS = {
         "model.pl_interval=2",
         "pretrain.model.training.batch_size=4",
     ],
+    "stylegan_small": [
+        "model.network.channel_base=256",
+        "model.network.channel_max=16",
+        "model.network.num_mapping_layers=2",
+        "model.network.z_dim=8",
+        "model.network.w_dim=8",
+        "model.training.batch_size=4",
+        "model.training.r1_interval=2",
+        "pretrain.model.training.batch_size=4",
+    ],
     "dcgan": [
         "model.network.width=4",
         "model.network.z_dim=8",
@@ -37,6 +47,8 @@ SMALL_NETWORKS = {
         "pretrain.model.training.batch_size=4",
     ],
 }
+
+SMALL_NETWORKS["stylegan_small_fixed"] = SMALL_NETWORKS["stylegan_small"]
 
 
 @pytest.fixture(autouse=True)

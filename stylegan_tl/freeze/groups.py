@@ -89,7 +89,24 @@ _DCGAN = {
         (r"b4\.weight", "head"),
     ),
 }
-_RULES = {"stylegan2": _STYLEGAN2, "dcgan": _DCGAN}
+_STYLEGAN = {
+    "G": (
+        *_STYLEGAN2["G"][:5],
+        (r"synthesis\.b(?P<r>\d+)\.epilogue\d\.affine\..*", "affine style block"),
+        (r"synthesis\.b(?P<r>\d+)\.(conv\d\.weight|epilogue\d\.bias)", "conv block"),
+        (r"synthesis\.b(?P<r>\d+)\.epilogue\d\.noise_(strength|const)", "noise block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\..*", "torgb block"),
+        (r"synthesis\.lod", ""),  # how far it has grown: the clock's, whatever stays
+    ),
+    "D": (
+        (r"b4\.fromrgb\..*", "fromrgb head"),
+        (r"b(?P<r>\d+)\.fromrgb\..*", "fromrgb block"),
+        (r"b4\.(conv|fc|out)\..*", "head"),
+        (r"b(?P<r>\d+)\.conv\d\..*", "conv block"),
+        (r"lod", ""),
+    ),
+}
+_RULES = {"stylegan2": _STYLEGAN2, "stylegan": _STYLEGAN, "dcgan": _DCGAN}
 
 
 def parts_of(model: nn.Module) -> list[Part]:

@@ -19,15 +19,16 @@ from stylegan_tl.networks.layers import (
     Miner,
     channels,
     check_labels,
+    check_noise,
     demodulation,
     laid_out,
     minibatch_std,
     normalize_2nd_moment,
+    resolutions_to,
 )
 
 __all__ = ["Discriminator", "Generator", "Mapping", "Synthesis"]
 
-NOISE_MODES = ("random", "const", "none")
 _CLAMP = 256.0  # of activations in bf16 (Karras 2020b, appendix D)
 
 
@@ -43,16 +44,18 @@ class Mapping(nn.Module):
         num_ws: int | None,
         num_layers: int,
         miner: bool = False,
+        he: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
         if miner:
             self.miner = Miner(FullyConnected(z_dim, z_dim), FullyConnected(z_dim, z_dim))
+        features = z_dim
         if c_dim > 0:
-            self.embed = FullyConnected(c_dim, w_dim)
-        features = z_dim + (w_dim if c_dim > 0 else 0)
+            self.embed = self.embedding(w_dim)
+            features += self.embed.weight.shape[0]
         for i in range(num_layers):
-            layer = FullyConnected(features, w_dim, act="lrelu", lr_multiplier=0.01)
+            layer = FullyConnected(features, w_dim, act="lrelu", lr_multiplier=0.01, he=he)
             self.add_module(f"fc{i}", layer)
             features = w_dim
         if num_ws is not None:
@@ -73,10 +76,7 @@ class Mapping(nn.Module):
         """
         check_labels(c, self.c_dim)
         z = self.miner(z.float()) if hasattr(self, "miner") else z
-        parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
-        if self.c_dim > 0:
-            parts.append(normalize_2nd_moment(self.embed(c.float())))
-        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x = self.joined(z, c)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
         if self.num_ws is None:
@@ -87,6 +87,17 @@ class Mapping(nn.Module):
         cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
         low = self.w_avg.lerp(ws[:, :cutoff], truncation_psi)
         return torch.cat([low, ws[:, cutoff:]], dim=1)
+
+    def embedding(self, w_dim: int) -> nn.Module:
+        """The table of classes: a layer whose weight is `[features, c_dim]`."""
+        return FullyConnected(self.c_dim, w_dim)
+
+    def joined(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """What the first layer takes: latent and label, each normalised."""
+        parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
+        if self.c_dim > 0:
+            parts.append(normalize_2nd_moment(self.embed(c.float())))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     @torch.no_grad()
     def update_w_avg(self, w: Tensor, beta: float = 0.995) -> None:
@@ -193,9 +204,9 @@ class SynthesisBlock(nn.Module):
         dtype: torch.dtype,
         noise: str,
         generator: torch.Generator | None,
+        clamp: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Take features, image and `num_conv + 1` styles; return both at this resolution."""
-        clamp = None if dtype == torch.float32 else _CLAMP
         options = dict(noise=noise, generator=generator, clamp=clamp)
         if self.num_conv == 1:
             x = laid_out(self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1))
@@ -210,6 +221,8 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """ws to an image: blocks of doubling resolution whose RGB contributions add up."""
 
+    skips = True  # blocks give features and the RGB so far
+
     def __init__(
         self,
         *,
@@ -219,10 +232,11 @@ class Synthesis(nn.Module):
         channel_base: int,
         channel_max: int,
         bf16: bool,
+        clamp: float | None,
     ) -> None:
         super().__init__()
-        self.resolutions = _resolutions(resolution)
-        self.bf16 = bf16
+        self.resolutions = resolutions_to(resolution)
+        self.bf16, self.clamp = bf16, _CLAMP if bf16 and clamp is None else clamp
         width = 0
         for r in self.resolutions:
             out = channels(r, channel_base, channel_max)
@@ -238,21 +252,23 @@ class Synthesis(nn.Module):
 
         `noise` is "random" (from `generator`), "const" (the stored image) or "none".
         """
-        if noise not in NOISE_MODES:
-            raise ValueError(f"noise={noise!r} is unknown; allowed: {', '.join(NOISE_MODES)}")
+        check_noise(noise)
         dtype = torch.bfloat16 if self.bf16 else torch.float32
         w, first = ws.float().unbind(dim=1), 0
-        x = img = None
+        x, img, options = None, None, dict(noise=noise, generator=generator)
         for r in self.resolutions:
             block = getattr(self, f"b{r}")
             block_ws = w[first : first + block.num_conv + 1]
-            x, img = block(x, img, block_ws, dtype=dtype, noise=noise, generator=generator)
+            x, img = block(x, img, block_ws, dtype=dtype, clamp=self.clamp, **options)
             first += block.num_conv
         return img
 
 
 class Generator(nn.Module):
-    """The generator: `mapping` and `synthesis`."""
+    """The generator: `mapping` and `synthesis`.
+
+    Activations stay within ±`clamp`; by default within ±256 with `bf16`, anywhere in float32.
+    """
 
     def __init__(
         self,
@@ -267,6 +283,7 @@ class Generator(nn.Module):
         channel_base: int = 16384,
         channel_max: int = 512,
         bf16: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
@@ -277,6 +294,7 @@ class Generator(nn.Module):
             channel_base=channel_base,
             channel_max=channel_max,
             bf16=bf16,
+            clamp=clamp,
         )
         self.num_ws = self.synthesis.num_ws
         self.mapping = Mapping(
@@ -326,21 +344,23 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """4x4 features to a logit, or to `out_features` for the projection on a label."""
 
-    def __init__(self, in_channels: int, *, out_features: int, mbstd_group_size: int) -> None:
+    def __init__(
+        self, in_channels: int, *, out_features: int, mbstd_group_size: int, clamp: float | None
+    ) -> None:
         super().__init__()
-        self.mbstd_group_size = mbstd_group_size
+        self.mbstd_group_size, self.clamp = mbstd_group_size, clamp
         self.conv = Conv2d(in_channels + 1, in_channels, 3)
         self.fc = FullyConnected(in_channels * 16, in_channels, act="lrelu")
         self.out = FullyConnected(in_channels, out_features)
 
     def forward(self, x: Tensor, *, chunks: int) -> Tensor:
         """Map `[N, C, 4, 4]` to `[N, out_features]`."""
-        x = self.conv(minibatch_std(x, self.mbstd_group_size, chunks))
+        x = self.conv(minibatch_std(x, self.mbstd_group_size, chunks), clamp=self.clamp)
         return self.out(self.fc(x.flatten(1)))
 
 
 class Discriminator(nn.Module):
-    """The discriminator; labels enter by projection (Miyato 2018)."""
+    """The discriminator; labels enter by projection (Miyato 2018). `clamp` is that of G."""
 
     def __init__(
         self,
@@ -353,17 +373,19 @@ class Discriminator(nn.Module):
         mbstd_group_size: int = 4,
         cmap_dim: int | None = None,
         bf16: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.c_dim, self.bf16 = resolution, c_dim, bf16
-        self.resolutions = _resolutions(resolution)[:0:-1]
+        self.clamp = _CLAMP if bf16 and clamp is None else clamp
+        self.resolutions = resolutions_to(resolution)[:0:-1]
         width = {r: channels(r, channel_base, channel_max) for r in [*self.resolutions, 4]}
         for r in self.resolutions:
             rgb = img_channels if r == resolution else 0
             self.add_module(f"b{r}", DiscriminatorBlock(width[r], width[r // 2], img_channels=rgb))
         cmap = (width[4] if cmap_dim is None else cmap_dim) if c_dim > 0 else 1
         self.b4 = DiscriminatorEpilogue(
-            width[4], out_features=cmap, mbstd_group_size=mbstd_group_size
+            width[4], out_features=cmap, mbstd_group_size=mbstd_group_size, clamp=clamp
         )
         if c_dim > 0:
             self.mapping = Mapping(z_dim=0, c_dim=c_dim, w_dim=cmap, num_ws=None, num_layers=8)
@@ -377,15 +399,9 @@ class Discriminator(nn.Module):
         check_labels(c, self.c_dim)
         x = laid_out(img.to(torch.bfloat16 if self.bf16 else torch.float32))
         for r in self.resolutions:
-            x = getattr(self, f"b{r}")(x, clamp=_CLAMP if self.bf16 else None)
+            x = getattr(self, f"b{r}")(x, clamp=self.clamp)
         x = self.b4(x.float(), chunks=chunks)
         if self.c_dim == 0:
             return x
         label = self.mapping(None, c)
         return (x * label).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
-
-
-def _resolutions(resolution: int) -> list[int]:
-    if resolution < 8 or resolution & (resolution - 1):
-        raise ValueError(f"resolution={resolution}: a power of two from 8 is asked for")
-    return [2**i for i in range(2, resolution.bit_length())]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stylegan_tl.source.foreign import nvidia, rosinality, studiogan
+from stylegan_tl.source.foreign import nvidia, rosinality, studiogan, tensorflow
 from stylegan_tl.source.foreign.containers import opened
 from stylegan_tl.source.foreign.origin import recall
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["FORMATS", "read_foreign"]
 
-FORMATS = (nvidia, rosinality, studiogan)
+FORMATS = (nvidia, tensorflow, rosinality, studiogan)
 
 
 def read_foreign(path: Path) -> SourceModel:

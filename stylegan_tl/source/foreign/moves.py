@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylegan_tl.files import file_sha256
 from stylegan_tl.source.foreign.values import Budget, Stored
 from stylegan_tl.source.portable import SourceError, SourceModel
 
-__all__ = ["Moves", "shapes_of", "whole"]
-
-_LARGEST = 1 << 20
+__all__ = ["Moves"]
 
 
 class Moves:
@@ -91,18 +88,3 @@ class Moves:
                 "report": {"taken": self.taken, "left": self.left, "made": self.made},
             },
         )
-
-
-def shapes_of(build: Callable[[], nn.Module], prefix: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a network, built without memory for its values."""
-    with torch.device("meta"):
-        network = build()
-    return {f"{prefix}.{k}": tuple(v.shape) for k, v in network.state_dict().items()}
-
-
-def whole(values: Mapping[str, Any], key: str, most: int = _LARGEST, least: int = 0) -> int:
-    """A whole number of a file's architecture, within bounds that a network can be built in."""
-    value = values.get(key)
-    if type(value) is not int or not least <= value <= most:
-        raise SourceError(f"{key} is {str(value)[:40]}, not a whole number from {least} to {most}")
-    return value

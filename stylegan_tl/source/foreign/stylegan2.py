@@ -12,7 +12,8 @@ from torch import Tensor
 from stylegan_tl.networks import stylegan2
 from stylegan_tl.networks.layers import FIR, channels
 from stylegan_tl.source.foreign import stylegan2_names as names
-from stylegan_tl.source.foreign.moves import Moves, shapes_of
+from stylegan_tl.source.foreign.moves import Moves
+from stylegan_tl.source.foreign.shapes import stylegan2_shapes
 from stylegan_tl.source.foreign.values import Stored
 from stylegan_tl.source.portable import SourceError, SourceModel
 
@@ -131,14 +132,13 @@ def architecture(shapes: Mapping[str, tuple[int, ...]], *, group: int) -> dict[s
 def finish(moves: Moves, *, format: str, licence: str, group: int) -> SourceModel:
     """The source model of what was moved: G_ema, and D if a tensor of one was."""
     network = architecture({k: tuple(v.shape) for k, v in moves.tensors.items()}, group=group)
-    own = {k: v for k, v in network.items() if k != "mbstd_group_size"}
-    expected = shapes_of(lambda: stylegan2.Generator(**own), "G_ema")
-    if any(name.startswith("D.") for name in moves.tensors):
-        keys = ("resolution", "c_dim", "channel_base", "channel_max", "mbstd_group_size")
-        both = {k: network[k] for k in keys}
-        expected |= shapes_of(lambda: stylegan2.Discriminator(**both), "D")
+    has_D = any(name.startswith("D.") for name in moves.tensors)
     return moves.source_model(
-        model=MODEL, network=network, expected=expected, format=format, licence=licence
+        model=MODEL,
+        network=network,
+        expected=stylegan2_shapes(network, D=has_D),
+        format=format,
+        licence=licence,
     )
 
 
