@@ -46,7 +46,9 @@ def both(
     if other is None:
         if own != "G":
             names = ", ".join(f"…{G}… for …{D}…" for G, D in _SPELLINGS)
-            raise SourceError(f"it holds a D alone; put its G beside it, under its name with {names}")
+            raise SourceError(
+                f"it holds a D alone; put its G beside it, under its name with {names}"
+            )
         yield found, Budget(size)
         return
     with opened(other) as more:

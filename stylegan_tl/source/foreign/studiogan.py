@@ -29,7 +29,9 @@ _OTHER_LABELS = "a way of conditioning D that this project has not: G comes alon
 
 def matches(data: Any) -> bool:
     """A dictionary with a `state_dict` and a `run_name`, as its checkpoints have."""
-    return isinstance(data, dict) and "run_name" in data and isinstance(data.get("state_dict"), dict)
+    return (
+        isinstance(data, dict) and "run_name" in data and isinstance(data.get("state_dict"), dict)
+    )
 
 
 def read(path: Path, data: Any) -> SourceModel:
@@ -69,7 +71,9 @@ def _move(moves: Moves) -> None:
             leave_filters(moves, {name: 1.0})
         elif role == "G":
             moves.take(name, f"G_ema.{rest}")
-        elif not takes_D or ("D.embedding.fc0.weight" in moves.source and rest.startswith("embedding.")):
+        elif not takes_D or (
+            "D.embedding.fc0.weight" in moves.source and rest.startswith("embedding.")
+        ):
             moves.leave(name, _OTHER_LABELS)
         elif rest.startswith(_AUXILIARY):
             moves.leave(name, "an auxiliary head: no part of this project's D")

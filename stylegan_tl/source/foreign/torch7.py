@@ -168,5 +168,7 @@ class _Reader:
         """A count of things of `width` bytes or more, if so many can follow."""
         left = len(self.data) - self.at
         if not 0 <= count * width <= left:
-            raise SourceError(f"{count} items at byte {self.at} of {len(self.data)}: more than follow")
+            raise SourceError(
+                f"{count} items at byte {self.at} of {len(self.data)}: more than follow"
+            )
         return count
