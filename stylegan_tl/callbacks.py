@@ -136,10 +136,12 @@ class EvaluationSamples:
         first, model = number * _BLOCK, self.model
         z, c = self.latents(first, _BLOCK), self.labels(first, _BLOCK)
         noise = torch.Generator(model.device).manual_seed(_seed(number))
-        return torch.cat([
-            model.sample(part, None if c is None else c[i : i + len(part)], generator=noise)
-            for i, part in _parts(z, self._part)
-        ])
+        return torch.cat(
+            [
+                model.sample(part, None if c is None else c[i : i + len(part)], generator=noise)
+                for i, part in _parts(z, self._part)
+            ]
+        )
 
     def _drawn(self, number: int) -> Tensor:
         rows = np.random.default_rng(_seed(number)).integers(len(self._labels), size=_BLOCK)

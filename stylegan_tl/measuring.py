@@ -78,9 +78,7 @@ def extractors_of(metric: dict[str, Any], device: torch.device | str) -> dict[st
     }
 
 
-def check_metrics(
-    config: dict[str, Any], target: Target, G: nn.Module, transfers: bool
-) -> None:
+def check_metrics(config: dict[str, Any], target: Target, G: nn.Module, transfers: bool) -> None:
     """Raise ValueError for what the metrics lack, before a source model is trained.
 
     `G` is a blank one; `transfers`: whether a source model will be there.

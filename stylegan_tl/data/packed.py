@@ -1,10 +1,10 @@
 """The training format: a folder with one uint8 array that is memory-mapped, not decoded.
 
-    images.npy   uint8 [N, 3, R, R]
-    hashes.npy   uint8 [N, 32]: sha256 of each image's bytes
-    labels.npy   int64 [N] classes or float32 [N, L] vectors; absent where there are none
-    meta.json    what it is, where it came from, how it was made, and the checksum of it all
-    report.json  which files were left out, and why
+images.npy   uint8 [N, 3, R, R]
+hashes.npy   uint8 [N, 32]: sha256 of each image's bytes
+labels.npy   int64 [N] classes or float32 [N, L] vectors; absent where there are none
+meta.json    what it is, where it came from, how it was made, and the checksum of it all
+report.json  which files were left out, and why
 """
 
 import hashlib

@@ -58,9 +58,7 @@ class FisherMask:
         self._counted: set[str] = set()  # networks whose main loss this iteration has seen
 
     @torch.no_grad()
-    def begin_batch(
-        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
-    ) -> None:
+    def begin_batch(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Draw the masks if this iteration is the first at or after a boundary."""
         self._counted.clear()
         drawn = model.nimg_before // self.every

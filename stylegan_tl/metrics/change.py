@@ -42,9 +42,7 @@ def _squares(before: Tensor, after: Tensor) -> Tensor:
     return torch.stack([(after.double() - before).square().sum(), before.square().sum()])
 
 
-def _check(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], names: Sequence[str]
-) -> None:
+def _check(before: Mapping[str, Tensor], after: Mapping[str, Tensor], names: Sequence[str]) -> None:
     for name in names:
         if name not in before or name not in after:
             where = "before" if name not in before else "after"

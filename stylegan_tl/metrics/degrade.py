@@ -18,9 +18,7 @@ __all__ = ["KINDS", "degrade"]
 Degradation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
-def degrade(
-    images: Tensor, kinds: Tensor, strengths: Tensor, generator: torch.Generator
-) -> Tensor:
+def degrade(images: Tensor, kinds: Tensor, strengths: Tensor, generator: torch.Generator) -> Tensor:
     """Apply to every image the degradation `KINDS[kinds[i]]` with `strengths[i]`."""
     result = images.clone()
     for number, apply in enumerate(KINDS.values()):
@@ -94,10 +92,12 @@ def _coarse(images: Tensor, strengths: Tensor, generator: torch.Generator) -> Te
     size = images.shape[-1]
     small = [max(4, round(size * (0.75 - 0.58 * s))) for s in strengths.tolist()]
     modes = ["nearest" if s > 0 else "bilinear" for s in _signs(strengths, generator)]
-    return torch.cat([
-        F.interpolate(F.interpolate(x[None], k, mode="area"), size, mode=mode)
-        for x, k, mode in zip(images, small, modes, strict=True)
-    ])
+    return torch.cat(
+        [
+            F.interpolate(F.interpolate(x[None], k, mode="area"), size, mode=mode)
+            for x, k, mode in zip(images, small, modes, strict=True)
+        ]
+    )
 
 
 def _shuffle(images: Tensor, strengths: Tensor, generator: torch.Generator) -> Tensor:

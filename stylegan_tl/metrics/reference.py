@@ -122,9 +122,7 @@ def _read(path: Path, num_features: int, count: int, rows: int) -> Reference | N
         return None
 
 
-def _checked(
-    arrays: dict[str, np.ndarray], num_features: int, count: int, rows: int
-) -> Reference:
+def _checked(arrays: dict[str, np.ndarray], num_features: int, count: int, rows: int) -> Reference:
     shapes = [arrays[name].shape for name in ("mean", "scatter", "features")]
     if shapes != [(num_features,), (num_features,) * 2, (rows, num_features)]:
         raise ValueError(f"shapes {shapes}")

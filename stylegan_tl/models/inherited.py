@@ -23,9 +23,7 @@ class Inherited:
     left: tuple[str, ...] = ()
 
 
-def unchanged(
-    fields: Mapping[str, Any], network: Mapping[str, Any], resolution: int
-) -> Inherited:
+def unchanged(fields: Mapping[str, Any], network: Mapping[str, Any], resolution: int) -> Inherited:
     """The source's own network; ValueError where it was trained at another resolution."""
     if network["resolution"] != resolution:
         raise ValueError(

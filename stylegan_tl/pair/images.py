@@ -19,6 +19,7 @@ from stylegan_tl.pair.records import MEASURES, left_of, record
 
 __all__ = ["images", "measure_pair", "neighbours"]
 
+
 def measure_pair(
     pair: Pair, features: Tensor, fakes: Fakes, side: Target, split: str
 ) -> list[dict[str, Any]]:

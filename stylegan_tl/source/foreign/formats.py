@@ -8,14 +8,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stylegan_tl.source.foreign import nvidia, rosinality, studiogan, tensorflow
+from stylegan_tl.source.foreign import (
+    mmgeneration,
+    nvidia,
+    pytorch_examples,
+    rosinality,
+    studiogan,
+    tensorflow,
+    torch7_dcgan,
+)
 from stylegan_tl.source.foreign.containers import opened
 from stylegan_tl.source.foreign.origin import recall
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["FORMATS", "read_foreign"]
 
-FORMATS = (nvidia, tensorflow, rosinality, studiogan)
+FORMATS = (
+    nvidia,
+    tensorflow,
+    rosinality,
+    studiogan,
+    mmgeneration,
+    pytorch_examples,
+    torch7_dcgan,
+)
 
 
 def read_foreign(path: Path) -> SourceModel:
