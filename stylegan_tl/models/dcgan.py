@@ -15,8 +15,8 @@ class DCGAN(AdversarialModel):
     """Transposed convolutions and BatchNorm; the logistic loss is the paper's cross-entropy.
 
     `network`: resolution, z_dim, c_dim, width, where they differ width_G and width_D, and the
-    options of `networks/dcgan.py`: width_max, kernel, bias, init, noise, norm_D, slope, miner; those that
-    are absent are dcgan.torch's. `training`: see `Training`.
+    options of `networks/dcgan.py`: width_max, kernel, bias, init, noise, norm_D, slope, miner;
+    those that are absent are dcgan.torch's. `training`: see `Training`.
     """
 
     def __init__(self, *, network: dict, training: dict, seed: int = 0) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from stylegan_tl.source.foreign import (
     mmgeneration,
     nvidia,
+    nvidia_state,
     pytorch_examples,
     rosinality,
     studiogan,
@@ -25,6 +26,7 @@ __all__ = ["FORMATS", "read_foreign"]
 
 FORMATS = (
     nvidia,
+    nvidia_state,
     tensorflow,
     rosinality,
     studiogan,

@@ -32,7 +32,7 @@ _DCGAN = ("noise2feat", "upsampling.{}", "output_layer", "downsamples.{}")
 
 
 def matches(data: Any) -> bool:
-    """A dictionary with a `state_dict` whose names begin with `generator.` and one of its firsts."""
+    """A dictionary with a `state_dict` that has a first tensor of one of its generators."""
     state = data.get("state_dict") if isinstance(data, dict) else None
     if not isinstance(state, dict):
         return False

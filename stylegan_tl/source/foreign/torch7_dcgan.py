@@ -112,7 +112,7 @@ def _stages(role: str, layers: list[Record]) -> list[Stage]:
 
 
 def _convolution(role: str, layer: Record, name: str, *, first: bool, last: bool) -> Stage:
-    """A stage of 4 x 4 kernels: from or to 1 x 1 at the end of the latent, else by a factor of 2."""
+    """A stage of 4 x 4 kernels: by a factor of 2, but next to the latent or the logit, 1 x 1."""
     small = first if role == "G" else last
     wanted = {"kW": 4, "kH": 4, "dW": 1 if small else 2, "dH": 1 if small else 2}
     wanted |= {"padW": 0 if small else 1, "padH": 0 if small else 1, "adjW": 0, "adjH": 0}
