@@ -15,8 +15,8 @@ class DCGAN(AdversarialModel):
     """Transposed convolutions and BatchNorm; the logistic loss is the paper's cross-entropy.
 
     `network`: resolution, z_dim, c_dim, width, where they differ width_G and width_D, and the
-    options of `networks/dcgan.py`: width_max, kernel, bias, init, noise, norm_D, miner; those that
-    are absent are dcgan.torch's. `training`: see `Training`.
+    options of `networks/dcgan.py`: width_max, kernel, bias, init, noise, norm_D, slope, miner;
+    those that are absent are dcgan.torch's. `training`: see `Training`.
     """
 
     def __init__(self, *, network: dict, training: dict, seed: int = 0) -> None:
@@ -34,9 +34,9 @@ class DCGAN(AdversarialModel):
         both = {k: network[k] for k in shared if k in network} | {"c_dim": network.get("c_dim", 0)}
         width = {k: network.get(f"width_{k}") or network["width"] for k in "GD"}
         latent = {k: network[k] for k in ("z_dim", "noise", "miner") if k in network}
-        norm = network.get("norm_D", "batch")
+        own = {"norm": network.get("norm_D", "batch"), "slope": network.get("slope", 0.2)}
         G = dcgan.Generator(**latent, **both, width=width["G"])
-        return G, dcgan.Discriminator(**both, width=width["D"], norm=norm)
+        return G, dcgan.Discriminator(**both, width=width["D"], **own)
 
     def synthesise(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """Fakes with batch statistics."""

@@ -86,9 +86,9 @@ class Discriminator(nn.Module):
     """Strided convolutions from an image to a logit; modules `b{resolution}`, ..., `b8`, `b4`.
 
     Options as of the generator; `norm` is "batch" or "layer" (over channels and places of one
-    image, scale and shift by channel: what a gradient penalty needs). Labels enter by projection on
-    the summed 4x4 features (Miyato 2018). Batch normalisation asks for real and fake images in
-    separate calls.
+    image, scale and shift by channel: what a gradient penalty needs); `slope` is that of the leaky
+    ReLUs. Labels enter by projection on the summed 4x4 features (Miyato 2018). Batch normalisation
+    asks for real and fake images in separate calls.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Discriminator(nn.Module):
         bias: bool = False,
         init: str = "torch",
         norm: str = "batch",
+        slope: float = 0.2,
     ) -> None:
         super().__init__()
         _check("norm_D", norm, ("batch", "layer"))
@@ -114,7 +115,7 @@ class Discriminator(nn.Module):
             layers: list[nn.Module] = [halving(features, out, kernel, bias)]
             if r < resolution:
                 layers += [nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(1, out)]
-            layers += [nn.LeakyReLU(0.2, inplace=True)]
+            layers += [nn.LeakyReLU(slope, inplace=True)]
             self.add_module(f"b{r}", nn.Sequential(*layers))
             features = out
         self.b4 = Conv2d(features, 1, 4, bias=bias)

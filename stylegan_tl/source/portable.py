@@ -131,7 +131,8 @@ def _describes_itself(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         plain = [e for e in archive.infolist() if e.compress_type == zipfile.ZIP_STORED]
         texts = [e for e in plain if e.filename.endswith("/data.pkl")]
-        return any(b"stylegan_tl" in archive.read(entry) for entry in texts[:1])
+        words = (b"stylegan_tl", b"hyper_parameters")
+        return bool(texts) and all(word in archive.read(texts[0]) for word in words)
 
 
 def _read_foreign(path: Path) -> SourceModel:

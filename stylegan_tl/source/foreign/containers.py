@@ -1,4 +1,4 @@
-"""The containers that weights come in: PyTorch's zip, its older file of pickles, a plain pickle."""
+"""The containers of weights: PyTorch's zip, its older file of pickles, a plain pickle, Torch7."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from stylegan_tl.source.foreign.names import NAMES, storage_dtype
 from stylegan_tl.source.foreign.pickles import Make, read_pickle
+from stylegan_tl.source.foreign.torch7 import is_torch7, read_torch7
 from stylegan_tl.source.foreign.values import Budget, Storage, check_tree
 from stylegan_tl.source.portable import SourceError
 
@@ -48,6 +49,8 @@ def _read_data(data: mmap.mmap, budget: Budget) -> Any:
     """Tell the containers without a directory apart by their first bytes."""
     if data[:1] == b"\x80":
         return read_pickles(data, NAMES, budget)
+    if is_torch7(data[:32]):
+        return read_torch7(data, budget)
     raise SourceError("its first bytes are those of no known format")
 
 

@@ -8,13 +8,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stylegan_tl.source.foreign import nvidia, tensorflow
+from stylegan_tl.source.foreign import (
+    mmgeneration,
+    nvidia,
+    nvidia_state,
+    pytorch_examples,
+    rosinality,
+    studiogan,
+    tensorflow,
+    torch7_dcgan,
+)
 from stylegan_tl.source.foreign.containers import opened
+from stylegan_tl.source.foreign.origin import recall
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["FORMATS", "read_foreign"]
 
-FORMATS = (nvidia, tensorflow)
+FORMATS = (
+    nvidia,
+    nvidia_state,
+    tensorflow,
+    rosinality,
+    studiogan,
+    mmgeneration,
+    pytorch_examples,
+    torch7_dcgan,
+)
 
 
 def read_foreign(path: Path) -> SourceModel:
@@ -25,7 +44,7 @@ def read_foreign(path: Path) -> SourceModel:
     with opened(path) as data:
         for module in FORMATS:
             if module.matches(data):
-                return module.read(path, data)
+                return recall(module.read(path, data), data)
         raise SourceError(_unknown(data))
 
 

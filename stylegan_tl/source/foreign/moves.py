@@ -25,6 +25,7 @@ class Moves:
         self.tensors: dict[str, Tensor] = {}
         self.taken: dict[str, str] = {}  # their name: ours
         self.left: dict[str, str] = {}  # their name: why
+        self.made: dict[str, str] = {}  # our name: from what
 
     def take(
         self, theirs: str, ours: str, change: Callable[[Tensor], Tensor] | None = None
@@ -37,9 +38,10 @@ class Moves:
         self.tensors[ours] = tensor if change is None else change(tensor).contiguous()
         self.taken[theirs] = ours
 
-    def make(self, ours: str, tensor: Tensor) -> None:
-        """A tensor of ours that the file does not have, computed from what it has."""
+    def make(self, ours: str, tensor: Tensor, how: str = "computed from the others") -> None:
+        """A tensor of ours that the file does not have; say how it came about."""
         self.tensors[ours] = tensor
+        self.made[ours] = how
 
     def leave(self, theirs: str, why: str) -> None:
         """Leave a tensor behind, and say why."""
@@ -83,6 +85,6 @@ class Moves:
             extra={
                 "format": format,
                 "licence": licence,
-                "report": {"taken": self.taken, "left": self.left},
+                "report": {"taken": self.taken, "left": self.left, "made": self.made},
             },
         )
