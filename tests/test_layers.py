@@ -77,7 +77,9 @@ def test_study_imports_no_torch() -> None:
         assert not {n for n in _imports(file) if n.split(".")[0] in ("torch", "pytorch_lightning")}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "prepare", "distance"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "generate", "prepare", "distance", "latent.__main__"]
+)
 def test_importing_a_command_imports_no_torch(command: str) -> None:
     code = (
         f"import sys, stylegan_tl.{command}; "

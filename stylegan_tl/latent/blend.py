@@ -30,7 +30,7 @@ def make(config: dict[str, Any]) -> Made:
     chosen, edges = seeds(config), numbers(config, "edge", 4)
     (width,) = numbers({"width": config["width"]}, "width", 0, 16)
     choice(config, "low", _SIDES)
-    choice(config, "mapping", ("low", *_SIDES))
+    choice(config, "mapping", ("auto", *_SIDES))
     choice(config, "discriminator", _SIDES)
     source, child, how = kin_of(config)
     models = {"source": rebuild(source), "child": rebuild(child)}
@@ -59,15 +59,15 @@ def blended(
 ) -> tuple[SourceModel, dict[str, float]]:
     """The model between, and the child's share by resolution ('mapping' for what has none).
 
-    `config`: `low`, `mapping` and `discriminator`, each source or child.
+    `config`: `low`, `mapping` and `discriminator`, each source or child; `mapping` may be auto.
     """
     at = _resolutions(rebuild(child))
     shares: dict[str, float] = {}
     for resolution in sorted({r for r in at.values() if r is not None}):
         high = share_of_high(resolution, edge, width)
         shares[str(resolution)] = high if config["low"] == "source" else 1 - high
-    own = config["mapping"] if config["mapping"] != "low" else config["low"]
-    shares["mapping"] = float(own == "child")
+    own = config["mapping"]
+    shares["mapping"] = float(own == "child" if own != "auto" else shares["4"] > 0.5)
     tensors = between(source, child, lambda name: shares[str(at[name] or "mapping")])
     judge = {"source": source, "child": child}[config["discriminator"]]
     kept = {name: x for name, x in judge.tensors.items() if name.startswith("D.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,7 @@ def kin_of(config: dict[str, Any]) -> tuple[SourceModel, SourceModel, str]:
     cache = Path(config["cache"]).expanduser()
     source = read_model(Path(named)) if named else find_lineage(child, cache)
     if source is None:
-        origin = child.lineage.get("source")
-        came = (
-            f"came from {origin['name']} ({origin['sha256'][:12]})" if origin else "has no source"
-        )
-        raise ValueError(f"{child.path} {came}, not found here: name it, source.checkpoint=FILE")
+        raise ValueError(f"{child.path} {_origin(child)}: name it by source.checkpoint=FILE")
     _check_same(source, child)
     how = relation(source, child)
     if how is None and not config["unrelated"]:
@@ -38,6 +35,8 @@ def kin_of(config: dict[str, Any]) -> tuple[SourceModel, SourceModel, str]:
             f"{child.path} was not transferred from {source.path}, and they have no common source: "
             "their layers do not speak the same language; unrelated=true tries it all the same"
         )
+    if how is None:
+        print(f"warning: {child.path} and {source.path} are not related", file=sys.stderr)
     return source, child, how or "unrelated"
 
 
@@ -67,14 +66,23 @@ def _lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 
 def _ancestors(model: SourceModel) -> Iterator[str]:
-    """Digests of what it was transferred from, and that from, and of what was blended into it."""
+    """Digests of what its G was transferred from, and that from, and of what was blended in."""
     waiting = [model.lineage]
     while waiting:
         lineage = waiting.pop()
+        if (lineage.get("freeze") or {}).get("G") == "scratch":  # freeze=init_d takes D alone
+            continue
         for parent in (lineage.get("source"), (lineage.get("blend") or {}).get("child")):
             if parent:
                 yield parent["sha256"]
                 waiting.append(parent.get("lineage") or {})
+
+
+def _origin(model: SourceModel) -> str:
+    parent = model.lineage.get("source")
+    if not parent:
+        return "was trained from scratch, so its source is not known"
+    return f"came from {parent['name']} ({parent['sha256'][:12]}), which was not found here"
 
 
 def _check_same(source: SourceModel, child: SourceModel) -> None:
@@ -87,7 +95,7 @@ def _check_same(source: SourceModel, child: SourceModel) -> None:
     ours, theirs = ({k: v.shape for k, v in m.state("G_ema").items()} for m in (source, child))
     wrong = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if not wrong:
-        return
+        return _check_grown(source, child)
     have, has = source.network, child.network
     keys = sorted(k for k in have | has if have.get(k) != has.get(k))
     said = [f"{k} {have.get(k)} and {has.get(k)}" for k in keys]
@@ -96,6 +104,17 @@ def _check_same(source: SourceModel, child: SourceModel) -> None:
         f"{source.path} and {child.path} have different generators: {', '.join(said)}; layers pass "
         "between models of one architecture"
     )
+
+
+def _check_grown(source: SourceModel, child: SourceModel) -> None:
+    """ValueError if they grew progressively and have not come equally far."""
+    lods = [m.state("G_ema").get("synthesis.lod", torch.zeros([])).item() for m in (source, child)]
+    if lods[0] != lods[1]:
+        sizes = [f"{m.path} to 1/{2**lod:g}" for m, lod in zip((source, child), lods, strict=True)]
+        raise ValueError(
+            f"these have grown {' and '.join(sizes)} of their resolution: layers pass between "
+            "models that have grown equally far"
+        )
 
 
 def _family(model: SourceModel) -> str:

@@ -14,7 +14,7 @@ from stylegan_tl.data.open import kind_of, open_dataset
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.progress import Progress
 from stylegan_tl.data.split import n_shot
-from stylegan_tl.latent.checks import choice, numbers, open_out, seeds, whole
+from stylegan_tl.latent.checks import choice, numbers, open_out, whole
 from stylegan_tl.latent.codes import look_of
 from stylegan_tl.latent.record import Made
 from stylegan_tl.measuring import device_of
@@ -51,11 +51,11 @@ def make(config: dict[str, Any]) -> Made:
 
 def _check(config: dict[str, Any]) -> None:
     """Everything that can be told without opening a model."""
-    if (config["images"] is None) == (config["target"] is None):
+    if (config["images"] is None) == (config.get("target") is None):
         raise ValueError("name what is projected: images=FOLDER or target=DATASET, one of them")
     whole(config, "count", 1)
     whole(config, "steps", 1)
-    seeds({"seed": config["seed"]}, "seed")
+    whole(config, "seed", 0)
     numbers(config, "lr", 1e-6, 10)
     numbers(config, "pixel_weight", 0)
     choice(config, "layers", ("one", "each"))
@@ -73,7 +73,7 @@ def _check_model(config: dict[str, Any], model: AdversarialModel) -> None:
 
 def _open(config: dict[str, Any], resolution: int) -> PackedDataset:
     """The images at the model's resolution, packed once if need be."""
-    if config["target"] is not None:
+    if config["images"] is None:
         spec = {k: v for k, v in config["target"].items() if k != "xflip"}
     else:
         path = Path(config["images"]).expanduser()
