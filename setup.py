@@ -66,6 +66,7 @@ setup(
             )
         ],
         "lmdb": ["lmdb>=1.4"],
+        "video": ["imageio-ffmpeg>=0.5"],  # latent interpolate mp4=true, where ffmpeg is not there
         "tensorboard": ["tensorboard>=2.16"],
         "report": ["wandb-workspaces>=0.4.13"],
         # Other launchers of a study than the local one: hydra/launcher=submitit_slurm or ray.

@@ -17,7 +17,9 @@ from stylegan_tl.files import write_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["animation", "before_after", "grid", "plot_metric", "save_grid"]
+__all__ = [
+    "animation", "before_after", "frames", "grid", "plot_metric", "save_grid", "sheet",
+]  # fmt: skip
 
 _PAPER = (255, 255, 255)
 _INK = (31, 35, 40)
@@ -84,32 +86,67 @@ def before_after(
     return picture
 
 
-def animation(
-    path: str | Path, png_paths: Sequence[str | Path], ms: int = 350, hold_ms: int = 2500
-) -> Path:
-    """Write the pictures as one endless animation that rests `hold_ms` on the last.
+def sheet(
+    path: str | Path,
+    images: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str | None = None,
+) -> Image.Image:
+    """Write a table of pictures as PNG, with a label left of each row and above each column.
 
-    WebP; GIF where Pillow was built without it, and then the suffix says so: the path written is
-    returned. Pictures narrower than 512 pixels are enlarged by a whole factor.
+    `images` has len(rows) * len(columns) of them, row by row; tiles are enlarged by a whole factor
+    to about 128 pixels while the table stays below about 2400. ValueError for another number.
     """
-    if not png_paths:
+    images = _checked(images)
+    if len(images) != len(rows) * len(columns):
+        raise ValueError(f"{len(images)} images do not fill {len(rows)} rows x {len(columns)}")
+    side = images.shape[-1]
+    scale = max(1, min(128 // side, 2400 // (len(columns) * side)))
+    tiles = grid(_enlarged(images, scale), len(columns), padding=3)
+    picture = _labelled(tiles, side * scale + 3, rows, columns)
+    picture = _captioned(picture, title, largest=17) if title else picture
+    _save(path, picture)
+    return picture
+
+
+def animation(
+    path: str | Path,
+    pictures: Sequence[str | Path | Image.Image],
+    ms: int = 350,
+    hold_ms: int = 2500,
+) -> Path:
+    """Write the pictures (or the files they are in) as one endless animation.
+
+    It rests `hold_ms` on the last. WebP; GIF where Pillow was built without it, and then the suffix
+    says so: the path written is returned. Pictures narrower than 512 pixels are enlarged by a whole
+    factor.
+    """
+    if not pictures:
         raise ValueError("animation: no pictures given, at least one is needed")
-    frames = _frames(png_paths)
-    durations = [ms] * (len(frames) - 1) + [hold_ms]
+    shown = frames(pictures)
+    durations = [ms] * (len(shown) - 1) + [hold_ms]
     path = Path(path)
     options: dict[str, Any] = {"quality": 90, "method": 4, "minimize_size": True}
     if path.suffix.lower() != ".webp" or not features.check("webp"):
         path, options = path.with_suffix(".gif"), {"disposal": 1}
     _save(
         path,
-        frames[0],
+        shown[0],
         save_all=True,
-        append_images=frames[1:],
+        append_images=shown[1:],
         duration=durations,
         loop=0,
         **options,
     )
     return path
+
+
+def frames(pictures: Sequence[str | Path | Image.Image]) -> list[Image.Image]:
+    """Pictures (or the files they are in) in one size, and at least 512 pixels wide."""
+    shown = [_enlarged_picture(_opened(picture)) for picture in pictures]
+    largest = tuple(max(frame.size[i] for frame in shown) for i in (0, 1))
+    return [_padded(frame, largest) for frame in shown]
 
 
 def plot_metric(
@@ -179,12 +216,10 @@ def _printable(text: str) -> str:
     return text.replace("\u2192", "->")  # Pillow's own typeface has no arrow
 
 
-def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+def _captioned(picture: Image.Image, caption: str, largest: int | None = None) -> Image.Image:
     """`picture` under a strip with `caption`; wider than it if the caption needs that."""
-    caption = _printable(caption)
-    font = _fitting_font(
-        caption, picture.width - 8, largest=max(13, picture.width // 26), smallest=13
-    )
+    caption, largest = _printable(caption), largest or max(13, picture.width // 26)
+    font = _fitting_font(caption, picture.width - 8, largest=largest, smallest=13)
     strip = round(font.size * 1.7)
     width = max(picture.width, math.ceil(font.getlength(caption)) + 8)
     canvas = Image.new("RGB", (width, picture.height + strip), _PAPER)
@@ -213,18 +248,35 @@ def _draw_arrow(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
     draw.polygon([(x + 13, y), (x + 3, y - 7), (x + 3, y + 7)], fill=_FAINT)
 
 
-def _frames(paths: Sequence[str | Path]) -> list[Image.Image]:
-    frames = []
-    for path in paths:
-        with Image.open(path) as picture:
-            frame = picture.convert("RGB")
-        scale = math.ceil(512 / frame.width)
-        if scale > 1:
-            size = (frame.width * scale, frame.height * scale)
-            frame = frame.resize(size, Image.Resampling.LANCZOS)
-        frames.append(frame)
-    largest = tuple(max(frame.size[i] for frame in frames) for i in (0, 1))
-    return [_padded(frame, largest) for frame in frames]
+def _labelled(
+    tiles: Image.Image, step: int, rows: Sequence[str], columns: Sequence[str]
+) -> Image.Image:
+    """`tiles`, `step` pixels apart, with labels; those of columns shrink to the width of a tile."""
+    rows, columns = ([_printable(label) for label in labels] for labels in (rows, columns))
+    font = _font(14)
+    left = math.ceil(max(font.getlength(label) for label in rows)) + 12
+    canvas = Image.new("RGB", (tiles.width + left, tiles.height + 22), _PAPER)
+    canvas.paste(tiles, (left, 22))
+    draw = ImageDraw.Draw(canvas)
+    for i, label in enumerate(rows):
+        draw.text((left - 6, 22 + step * i + step // 2), label, _INK, font, anchor="rm")
+    for i, label in enumerate(columns):
+        fitting = _fitting_font(label, step - 4, largest=14, smallest=8)
+        draw.text((left + step * i + step // 2 + 2, 12), label, _INK, fitting, anchor="mm")
+    return canvas
+
+
+def _opened(picture: str | Path | Image.Image) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    with Image.open(picture) as file:
+        return file.convert("RGB")
+
+
+def _enlarged_picture(picture: Image.Image, width: int = 512) -> Image.Image:
+    scale = math.ceil(width / picture.width)
+    size = (picture.width * scale, picture.height * scale)
+    return picture if scale == 1 else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _padded(frame: Image.Image, size: tuple[int, int]) -> Image.Image:

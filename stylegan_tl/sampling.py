@@ -9,9 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylegan_tl.metrics.ppl import slerp
 from stylegan_tl.models.adversarial import AdversarialModel, to_uint8
 
-__all__ = ["Look", "between", "has_truncation", "labels", "latents", "sample"]
+__all__ = [
+    "Look",
+    "between",
+    "has_truncation",
+    "labels",
+    "latents",
+    "sample",
+    "styles",
+    "synthesise",
+]
 
 _BATCH = 16
 
@@ -66,24 +76,29 @@ def sample(model: AdversarialModel, z: Tensor, look: Look) -> np.ndarray:
 
 
 @torch.no_grad()
+def styles(model: AdversarialModel, z: Tensor, look: Look) -> Tensor:
+    """ws [N, num_ws, w_dim] of latents z, truncated; of a model with a mapping network."""
+    c = labels(model, len(z), look.label)
+    return model.G_ema.mapping(z, c, truncation_psi=look.truncation)
+
+
+@torch.no_grad()
+def synthesise(model: AdversarialModel, ws: Tensor, look: Look) -> np.ndarray:
+    """Images uint8 [N, 3, R, R] of ws [N, num_ws, w_dim], in parts; they are not truncated."""
+    generator = torch.Generator().manual_seed(0)
+    how = {"noise": look.noise, "generator": generator}
+    parts = [to_uint8(model.G_ema.synthesis(w, **how)) for w in ws.split(_BATCH)]
+    return torch.cat(parts).numpy()
+
+
 def between(model: AdversarialModel, a: Tensor, b: Tensor, steps: Tensor, look: Look) -> np.ndarray:
     """Images uint8 [len(a) * len(steps), 3, R, R] on the way from each a to its b.
 
     Straight in w for a StyleGAN, on the sphere in z for a DCGAN.
     """
+    places = steps.repeat(len(a))
     if not has_truncation(model):
-        z = torch.cat([_slerp(a[[i]], b[[i]], t) for i in range(len(a)) for t in steps])
-        return sample(model, z, look)
-    c = labels(model, len(a), look.label)
-    mapping = model.G_ema.mapping
-    w_a, w_b = (mapping(z, c, truncation_psi=look.truncation) for z in (a, b))
-    ws = torch.cat([torch.lerp(w_a[[i]], w_b[[i]], t) for i in range(len(a)) for t in steps])
-    parts = [to_uint8(model.G_ema.synthesis(w, noise=look.noise)) for w in ws.split(_BATCH)]
-    return torch.cat(parts).numpy()
-
-
-def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation: straight lines leave the shell where normal latents lie."""
-    cosine = torch.nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = torch.acos(cosine).unsqueeze(1)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+        ends = (z.repeat_interleave(len(steps), 0) for z in (a, b))
+        return sample(model, slerp(*ends, places), look)
+    w_a, w_b = (styles(model, z, look).repeat_interleave(len(steps), 0) for z in (a, b))
+    return synthesise(model, w_a.lerp(w_b, places[:, None, None]), look)

@@ -78,7 +78,8 @@ def test_study_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "generate", "prepare", "distance", "convert"]
+    "command",
+    ["train", "evaluate", "generate", "prepare", "distance", "convert", "latent.__main__"],
 )
 def test_importing_a_command_imports_no_torch(command: str) -> None:
     code = (

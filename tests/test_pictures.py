@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stylegan_tl import pictures
-from stylegan_tl.pictures import animation, before_after, grid, plot_metric, save_grid
+from stylegan_tl.pictures import animation, before_after, grid, plot_metric, save_grid, sheet
 
 
 def _images(count, resolution=8, seed=0):
@@ -82,6 +82,29 @@ def test_before_after_shows_the_same_place_for_the_same_latent(tmp_path):
     assert boxes[200][0][1] > picture.width / 2 > boxes[40][1][1]
     with pytest.raises(ValueError, match="same latents"):
         before_after(tmp_path / "x.png", before, after[:3])
+
+
+def test_a_sheet_has_every_tile_beside_its_labels(tmp_path):
+    images = _images(6, 128)  # of that size nothing is enlarged
+    sheet(tmp_path / "a.png", images, ["seed 1", "seed 22"], ["a", "b", "c"])
+    sheet(tmp_path / "b.png", images, ["", "seed 22"], ["", "b", "c"])
+    sheet(tmp_path / "c.png", images, ["seed 1", "seed 22"], ["a", "b", "c"], "title")
+    pixels, fewer, titled = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in "abc")
+    top, left = (size - 3 - n * 131 for size, n in zip(pixels.shape[:2], (2, 3), strict=True))
+    for i in range(6):
+        y, x = top + 3 + i // 3 * 131, left + 3 + i % 3 * 131
+        tile = pixels[y : y + 128, x : x + 128]
+        np.testing.assert_array_equal(tile, np.moveaxis(images[i], 0, -1))
+    painted = np.argwhere((pixels != fewer).any(axis=2))  # the two labels that are missing there
+    assert set(painted[:, 0] < top) == {True, False}
+    column = painted[painted[:, 0] < top]
+    assert abs(column[:, 1].mean() - (left + 3 + 64)) < 4
+    row = painted[painted[:, 0] >= top]
+    assert abs(row[:, 0].mean() - (top + 3 + 64)) < 6
+    assert row[:, 1].max() < left
+    np.testing.assert_array_equal(titled[-len(pixels) :], pixels)
+    with pytest.raises(ValueError, match="5 images"):
+        sheet(tmp_path / "x.png", images[:5], ["a", "b"], ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])

@@ -87,6 +87,15 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return (a * angle.cos() + across * angle.sin()) * norms[0].lerp(norms[1], t[:, None])
 
 
+def fresh_noise(G: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Standard normal noise images in the place of those that a StyleGAN stores, by name."""
+    return {
+        name: torch.randn(buffer.shape, generator=generator).to(buffer)
+        for name, buffer in G.synthesis.named_buffers()
+        if name.endswith("noise_const")
+    }
+
+
 def trimmed_mean(values: Tensor, share: float = _TRIM) -> tuple[float, float]:
     """Mean of what lies between the `share` and 1 − `share` quantiles, and its standard error.
 
@@ -142,11 +151,7 @@ def _with_noise(
     """Return the synthesis with fresh noise images that stay the same from call to call."""
     if not _is_stylegan(G):
         return lambda z, c: G(z, c)
-    noise = {
-        name: torch.randn(buffer.shape, generator=generator).to(buffer)
-        for name, buffer in G.synthesis.named_buffers()
-        if name.endswith("noise_const")
-    }
+    noise = fresh_noise(G, generator)
     how = {"noise": "const"} if noise else {}
     return lambda ws, _: torch.func.functional_call(G.synthesis, noise, (ws,), how)
 

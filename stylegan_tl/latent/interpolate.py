@@ -1,0 +1,72 @@
+"""A walk between latents: animation, strip, and MP4 if there is an encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylegan_tl.latent.checks import choice, open_out, seeds, whole
+from stylegan_tl.latent.codes import draw, given_or_seeded, look_of, on_the_way, space_of
+from stylegan_tl.latent.record import Made
+from stylegan_tl.latent.video import find_encoder, write_mp4
+from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.pictures import animation, frames, grid, sheet
+from stylegan_tl.restore import restore
+
+__all__ = ["make", "walk"]
+
+_STEPS = 5  # of a strip, its ends with it
+
+
+def make(config: dict[str, Any]) -> Made:
+    """Write interpolation.webp, .png and perhaps .mp4."""
+    stations = seeds(config, least=1 if config["latents"] else 2)
+    path = choice(config, "path", ("auto", "lerp", "slerp"))
+    count, fps = whole(config, "frames", 1), whole(config, "fps", 1)
+    encoder = find_encoder() if config["mp4"] else None
+    model, trained = restore(config["checkpoint"])
+    look, space = look_of(config, model), space_of(model, config["space"])
+    path = {"auto": "lerp" if space == "w" else "slerp"}.get(path, path)
+    codes, names = given_or_seeded(model, config, stations, space, look)
+    if len(codes) < 2:
+        raise ValueError(f"latents={config['latents']} has one image: a walk needs two or more")
+    out = open_out(config)
+    steps = walk(codes, count, path, loop=config["loop"], centre=_centre(model, space))
+    images = draw(model, steps, space, look)
+    pictures = [grid(image[None], padding=0) for image in images]
+    ms = round(1000 / fps)
+    made = [animation(out / "interpolation.webp", pictures, ms=ms, hold_ms=ms)]
+    made.append(out / "interpolation.png")
+    ways = torch.linspace(0, count, _STEPS).round().long() + count * torch.arange(
+        len(codes) - (not config["loop"])
+    ).unsqueeze(1)
+    labels = [f"{a} → {b}" for a, b in zip(names, [*names[1:], names[0]], strict=True)][: len(ways)]
+    title = f"{path} in {space}"
+    shares = [f"{100 * i // (_STEPS - 1)} %" for i in range(_STEPS)]
+    sheet(made[1], images[(ways % len(images)).flatten()], labels, shares, title)
+    if encoder:
+        made.append(write_mp4(out / "interpolation.mp4", frames(pictures), fps, encoder))
+    facts = {"stations": names, "space": space, "path": path, "frames": len(images)}
+    return Made(made, {"model": trained}, facts)
+
+
+def walk(
+    codes: Tensor, count: int, path: str, *, loop: bool, centre: Tensor | float = 0.0
+) -> Tensor:
+    """`count` latents from each of `codes` [N, …] on to the next; without a loop the last ends it.
+
+    [N * count, …] in a loop, else [(N - 1) * count + 1, …]; number i * count is codes[i] itself.
+    """
+    starts = codes if loop else codes[:-1]
+    ends = codes.roll(-1, 0)[: len(starts)]
+    a, b = (x.repeat_interleave(count, 0) for x in (starts, ends))
+    shares = (torch.arange(count) / count).repeat(len(starts))
+    steps = on_the_way(a, b, shares, path, centre)
+    return steps if loop else torch.cat([steps, codes[-1:]])
+
+
+def _centre(model: AdversarialModel, space: str) -> Tensor | float:
+    """What a great circle goes round: the mean w, and 0 in z."""
+    return model.G_ema.mapping.w_avg if space == "w" else 0.0
