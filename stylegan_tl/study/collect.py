@@ -65,6 +65,7 @@ class Outcome:
     frozen: Mapping[str, float | None] = field(default_factory=dict)  # {"G": share, "D": share}
     parameters: Mapping[str, int | None] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    source_model: str | None = None  # the digest of its file
 
     @property
     def is_complete(self) -> bool:
@@ -170,6 +171,7 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
     run = folder.relative_to(root).as_posix()
     try:
         trial = Trial.load(folder / "trial.json")
+        digest = trial.source.get("sha256")
         return Outcome(
             run=run,
             state=trial.state,
@@ -186,6 +188,7 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
                 for name, entry in trial.metrics.items()
                 if entry["at"]
             },
+            source_model=same.setdefault(digest, digest),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".removeprefix("ValueError: ")
