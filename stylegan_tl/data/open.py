@@ -32,7 +32,7 @@ __all__ = ["KINDS", "kind_of", "open_dataset", "read_report", "source_of"]
 
 _FILES = frozenset({"kind", "name", "path", "crop", "filter", "labels", "keep_duplicates"})
 KINDS = {
-    "procedural": frozenset({"kind", "name", "domain", "size", "distance"}),
+    "procedural": frozenset({"kind", "name", "domain", "size", "distance", "first"}),
     "folder": _FILES | {"subfolder"},
     "zip": _FILES | {"subfolder"},
     "nvidia": _FILES,
@@ -50,7 +50,7 @@ def open_dataset(
 ) -> PackedDataset:
     """Open the data set that `spec` describes at `resolution`, packing it first where needed.
 
-    `spec` has `kind`, `name` and what the kind needs: `domain size distance` (procedural) or
+    `spec` has `kind`, `name` and what the kind needs: `domain size distance first` (procedural) or
     `path [subfolder crop filter labels keep_duplicates]`; unset keys may be null. Packed data lies
     in `cache/packed/<fingerprint>/`; the fingerprint covers the settings and the listing of the
     files, so a changed folder is packed again. Parallel callers pack once. Raises `DataError`.
@@ -144,8 +144,12 @@ def _procedural(spec: dict[str, Any], resolution: int) -> tuple[Source, dict[str
         raise DataError(f"domain={domain!r}: expected one of {', '.join(package.DOMAINS)}")
     if not isinstance(size, int) or size < 1:
         raise DataError(f"size={size!r}: expected a whole number from 1")
+    first = spec.get("first") or 0
+    if not isinstance(first, int) or first < 0:
+        raise DataError(f"first={first!r}: expected a whole number from 0")
     meta = {"domain": domain, "size": size, "distance": distance, "code": _code_hash(package)}
-    return Rendered(domain, size, distance, resolution), meta
+    meta |= {"first": first} if first else {}
+    return Rendered(domain, size, distance, resolution, first), meta
 
 
 def _code_hash(package: Any) -> str:
