@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from stylegan_tl import pictures
-from stylegan_tl.assembly import Target
+from stylegan_tl.assembly import Target, cache_of
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
 from stylegan_tl.freeze.base import additions
 from stylegan_tl.metrics.flags import diversity
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.nearest import extractor_for, write_nearest
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.collect import cell_of
@@ -195,19 +196,24 @@ def finish(
     config: dict[str, Any],
     folder: Path,
     trial: Trial,
+    target: Target,
     before: np.ndarray,
     after: np.ndarray,
     mirror: Mirror,
 ) -> None:
     """Write the pictures of the whole run and close the record."""
-    source, target = config["source"]["name"], config["target"]["name"]
     files = {"grids": "grids", "checkpoint": "last.ckpt", "metrics": "metrics.jsonl"}
     files["before_after"] = "before_after.png"
-    captions = (f"{source}, 0 kimg", f"{target}, {trial.kimg:g} kimg")
+    names = config["source"]["name"], config["target"]["name"]
+    captions = (f"{names[0]}, 0 kimg", f"{names[1]}, {trial.kimg:g} kimg")
     pictures.before_after(folder / "before_after.png", before, after, captions)
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name
+    if trial.metrics:  # their features are there
+        extractor = extractor_for(config["metric"], "cpu")
+        name = write_nearest(folder, after, target, extractor, cache_of(config))
+        files |= {"nearest": name} if name else {}
     for name, entry in trial.metrics.items():
         if entry["best"] is not None:  # else no evaluation had a value
             path = folder / f"{name}.png"

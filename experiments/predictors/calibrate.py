@@ -17,6 +17,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from stylegan_tl.config import conf_dir, plain
+from stylegan_tl.data.procedural import DOMAINS
 from stylegan_tl.dataset_options import register
 from stylegan_tl.pair.every import measure_all
 from stylegan_tl.pair.known import KnownPair, calibrate, known_pairs
@@ -31,11 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder of the records")
     parser.add_argument("--images", type=int, nargs="+", default=[64, 225], help="of each side")
+    parser.add_argument("--domains", nargs="+", default=list(DOMAINS), help="the targets")
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--kimg", type=float, default=0.0, help="of source models; 0: without")
     parser.add_argument("--cache", type=Path, required=True)
     given = parser.parse_args()
-    pairs, rows = known_pairs(), []
+    pairs, rows = known_pairs(given.domains), []
     for count in given.images:
         records = given.out / f"records_{count}.jsonl"
         last = count == max(given.images)  # models are drawn from and inverted once

@@ -1,4 +1,4 @@
-"""What is measured of one side alone, kept on disk: the pairs that share it do not measure it again."""
+"""What is measured of one side alone, kept on disk for all pairs that share it."""
 
 from __future__ import annotations
 

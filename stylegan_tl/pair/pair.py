@@ -80,9 +80,7 @@ def open_pair(config: dict[str, Any]) -> Pair:
                 "needed"
             )
             continue
-        sides[role] = Target(
-            side.dataset, _some(side.train, config), _some(side.held_out, config)
-        )
+        sides[role] = Target(side.dataset, _some(side.train, config), _some(side.held_out, config))
     if problems:
         raise ConfigError("the pair cannot be measured:\n  " + "\n  ".join(problems))
     device = device_of(config["device"])

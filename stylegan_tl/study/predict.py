@@ -82,7 +82,7 @@ def predict(
     rounds: int = 1000,
     seed: int = 0,
 ) -> str:
-    """The `predictions` as Markdown; writes predict.csv and predict.md to `out` (`root` if None)."""
+    """The `predictions` as Markdown; writes predict.csv and predict.md to `out`, `root` if None."""
     options = {"factors": factors, "resolution": resolution, "rounds": rounds, "seed": seed}
     found = predictions(root, distances, metric=metric, measure=measure, **options)
     if not found:
@@ -152,14 +152,15 @@ def evaluate(
     generator: np.random.Generator,
     rounds: int = 1000,
 ) -> list[Prediction]:
-    """Score predictors on one strategy, the best first; then the choice made on other targets.
+    """Score predictors on one strategy, those of most targets first and of them the best; then the
+    choice made on other targets.
 
     A target counts if two of its sources have predictor and outcome and the predictor differs.
     """
     tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
     known = [(p, table) for p, table in tables if table]
     found = [_prediction(p, table, outcomes, generator, rounds) for p, table in known]
-    found.sort(key=lambda prediction: -prediction.spearman)
+    found.sort(key=lambda p: (-p.targets, -p.spearman))  # of few targets the best is soon chance
     return found + _chosen([table for _, table in known], outcomes, generator, rounds)
 
 
@@ -174,6 +175,7 @@ class _Target:
     regret_rounds: np.ndarray  # [rounds, 2]
     chance: float
     pairs: int
+    seeds: int  # of the pair with most
 
 
 def _table(
@@ -217,6 +219,7 @@ def _target(
         regret_rounds=regrets(drawn),
         chance=float(worse.mean()),
         pairs=len(x),
+        seeds=max(map(len, runs)),
     )
 
 
@@ -282,7 +285,10 @@ def _means(
     numbers["pairs"] = sum(t.pairs for t, _ in picks)
     for name in ("spearman", "regret"):
         each = np.array([getattr(t, name)[w] for t, w in picks])
-        over_seeds = np.mean([getattr(t, f"{name}_rounds")[:, w] for t, w in picks], axis=0)
+        rounds_of = [getattr(t, f"{name}_rounds")[:, w] for t, w in picks]
+        over_seeds = (
+            np.mean(rounds_of, axis=0) if all(t.seeds > 1 for t, _ in picks) else [math.nan]
+        )
         over_targets = resample(each, rounds, generator).mean(-1) if len(each) > 2 else [math.nan]
         numbers[name] = _mean(each)
         numbers[f"{name}_seeds"] = _percentiles(over_seeds)

@@ -7,6 +7,7 @@ that a page moves through them without loading again. One picture is in memory a
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from PIL import Image
 
 from stylegan_tl.files import write_atomic
 
-__all__ = ["Strip", "choose_steps", "grids_of", "nearest_of", "write_picture", "write_strip"]
+__all__ = ["Strip", "choose_steps", "grids_of", "nearest_of"]
+__all__ += ["ratio_of", "write_picture", "write_strip"]
 
 _GAP = 2  # white pixels between and around the images of a grid
 _LARGEST = 128  # pixels of an image in a strip
@@ -47,6 +49,17 @@ def nearest_of(folder: Path) -> Path | None:
     """The picture of generated images beside their nearest training images, if the run has one."""
     found = [p for p in sorted(folder.glob("nearest*")) if p.suffix in (".png", ".jpg", ".webp")]
     return found[0] if found else None
+
+
+def ratio_of(folder: Path) -> list[float] | None:
+    """The smallest and the largest ratio in nearest.json: a distance to the nearest training image,
+    over the one that training images have among themselves."""
+    try:
+        rows = json.loads((folder / "nearest.json").read_text(encoding="utf-8"))["rows"]
+        ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [min(ratios), max(ratios)] if ratios else None
 
 
 def choose_steps(recorded: Iterable[float], most: int) -> list[float]:
