@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.data.decode import RULES_VERSION, Rule
-from stylegan_tl.data.errors import DataError
+from stylegan_tl.data.errors import DataError, hint
 from stylegan_tl.data.nvidia import NvidiaReader
 from stylegan_tl.data.pack import Report, locked, pack
 from stylegan_tl.data.packed import PackedDataset
@@ -97,7 +97,7 @@ def fingerprint_of(spec: Mapping[str, Any], resolution: int) -> str:
 def kind_of(path: Path, subfolder: str | None = None) -> str:
     """How `path` would be read, told by what is there."""
     if not path.exists():
-        raise DataError(f"path={path}: no such file or folder")
+        raise DataError(f"path={path}: no such file or folder{hint(path)}")
     if path.is_dir():
         signs = {"meta.json": "packed", "data.mdb": "lmdb", "dataset.json": "nvidia"}
         return next((kind for name, kind in signs.items() if (path / name).is_file()), "folder")

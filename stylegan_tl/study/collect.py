@@ -92,12 +92,18 @@ def collect(root: str | Path, factors: Sequence[str] = ()) -> list[Outcome]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; a study's runs lie in <runs>/<study>")
+        raise ValueError(
+            f"{root}: no such folder; a study's runs lie in <runs>/<study>, and "
+            f"`python -m stylegan_tl.study run study={root.name}` makes them"
+        )
     further = [f for f in factors if f not in CELL and not any(p in f for p in _PART_OF_CELL)]
     same: dict[str, Any] = {}
     found = [_outcome(folder, root, further, same) for folder in run_folders(root)]
     if not found:
-        raise ValueError(f"{root}: no trial.json in it or below")
+        raise ValueError(
+            f"{root}: no trial.json in it or below; nothing has been trained yet: "
+            f"`python -m stylegan_tl.study run study={root.name}`"
+        )
     return found
 
 
