@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", default=list(DOMAINS), help="the targets")
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--kimg", type=float, default=0.0, help="of source models; 0: without")
+    parser.add_argument("--steps", type=int, default=40, help="of an inversion")
     parser.add_argument("--cache", type=Path, required=True)
     given = parser.parse_args()
     pairs, rows = known_pairs(given.domains), []
@@ -57,6 +58,7 @@ def _configs(
     own += [f"runs='{given.out}'"]
     if given.kimg and models:
         own += ["train_source=true", f"pretrain.kimg={given.kimg}"]
+        own += [f"inversion.steps={given.steps}"]
     else:
         own += ["inversion.images=0", "pretrain.seed=99"]  # a model that nobody has trained
     register()

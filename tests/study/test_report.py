@@ -211,7 +211,12 @@ def test_the_grid_is_found_below_any_caption(tmp_path, count, size, caption):
 def test_few_steps_are_kept_even_in_log_kimg():
     assert choose_steps([3, 1, 0], 5) == [0, 1, 3]
     chosen = choose_steps([0, *range(1, 129)], 9)
-    assert chosen == [0, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert chosen == [0, 1, 2, 5, 10, 20, 40, 80, 128]  # what all runs keep, and the end
+    fine = [0, *(0.125 * i for i in range(1, 200)), 0.128, 5.008]  # two runs, other batches
+    assert {0.128, 0.25, 0.5, 1.0, 2.0, 5.008, 10.0, 20.0} < set(choose_steps(fine, 16))
+    assert len(choose_steps(fine, 16)) == 16
+    few = choose_steps(range(3, 1000, 7), 6)
+    assert (few[0], few[-1], len(few) <= 6) == (3, 997, True)
     assert choose_steps([], 4) == []
 
 
