@@ -31,6 +31,7 @@ __all__ = [
     "Ticker",
     "TrainingDiverged",
     "save_atomic",
+    "snapshots",
 ]
 
 _EVALUATION_SEED = 1_000_003  # latents of metrics: the same in every run, never those of training
@@ -191,9 +192,24 @@ class SourceChange:
         return relative_change(self._source, _plain_state(model), self.groups)
 
 
+def snapshots(budget: int) -> list[int]:
+    """The nimg within `budget` images that every run keeps a grid at, whatever its ticks.
+
+    1, 2, 5, 10, 20, 40, 80 … kimg; of a run of at most 10 kimg also 1/8, 1/4 and 1/2 kimg.
+
+    >>> snapshots(2000)
+    [125, 250, 500, 1000, 2000]
+    """
+    marks = [125, 250, 500] if budget <= 10_000 else []
+    marks += [1000, 2000, 5000, *(10_000 * 2**i for i in range(budget.bit_length()))]
+    return [mark for mark in marks if mark <= budget]
+
+
 class Ticker(pl.Callback):
     """Every `kimg_per_tick`: statistics, grid, evaluation, record, checkpoint; stops at `kimg`.
 
+    A grid is also kept at each of `snapshots`, so that runs with other ticks can be looked at side
+    by side.
     `grid(model, kimg)` writes a picture and returns what it saw of it for the row; `evaluation`
     returns metric records, `change` (SourceChange) how far the weights are from the source, at the
     same ticks and on every process; each of `sinks` receives the row of the tick, on the first.
@@ -217,6 +233,7 @@ class Ticker(pl.Callback):
     ) -> None:
         self.budget = round(kimg * 1000)
         self.per_tick = max(round(kimg_per_tick * 1000), 1)
+        self._snapshots = snapshots(self.budget)
         self.checkpoint, self.grid, self.evaluation = checkpoint, grid, evaluation
         self.every_ticks, self.sinks, self.interrupt = every_ticks, sinks, interrupt
         self.change, self._history = change, list(history)
@@ -269,9 +286,13 @@ class Ticker(pl.Callback):
             self._stop_watch()
             self._tick(trainer, model, last=done)
             self._mark = time.perf_counter()
-        elif self.interrupt.signal is not None:
-            self._stop_watch()
-            save_atomic(trainer, self.checkpoint)
+        else:
+            if any(before < mark <= model.nimg for mark in self._snapshots):
+                self._snapshot(trainer, model)
+            if self.interrupt.signal is not None:
+                self._stop_watch()
+                save_atomic(trainer, self.checkpoint)
+                self._mark = time.perf_counter()
         if done or self.interrupt.signal is not None:
             trainer.should_stop = True
 
@@ -287,6 +308,12 @@ class Ticker(pl.Callback):
         elapsed = time.perf_counter() - self._mark
         self._seconds += elapsed
         self._tick_seconds += elapsed
+
+    def _snapshot(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
+        self._stop_watch()
+        if trainer.is_global_zero:
+            self.grid(model, model.nimg / 1000)
+        self._mark = time.perf_counter()
 
     def _tick(self, trainer: pl.Trainer, model: AdversarialModel, last: bool = False) -> None:
         row = self._row(model)

@@ -173,6 +173,8 @@ def _numbers(config: dict[str, Any]) -> list[str]:
 
 
 def _datasets(config: dict[str, Any]) -> list[str]:
+    from stylegan_tl.data.errors import hint
+
     problems = []
     source, freeze = config["source"], config["freeze"]["_target_"].split(".")[-1]
     if source["kind"] == "scratch" and freeze not in ("none", "scratch"):
@@ -193,7 +195,8 @@ def _datasets(config: dict[str, Any]) -> list[str]:
         path = config[role].get("path")
         if path is not None and not config[role].get("checkpoint"):
             if not Path(path).expanduser().exists():
-                problems.append(f"{role}.path={path}: does not exist (seen from {Path.cwd()})")
+                seen = f"(seen from {Path.cwd()}){hint(path)}"
+                problems.append(f"{role}.path={path}: does not exist {seen}")
     return problems
 
 

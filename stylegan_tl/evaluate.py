@@ -150,6 +150,8 @@ def _with_run_settings(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key, default in (("held_out", 0.1), ("num_images", None), ("seed", 0)):
         filled[key] = run.get(key, default) if config[key] is None else config[key]
     began = trial.source.get("sha256") if trial else None
+    if (run.get("logger") or {}).get("mode") == "disabled" and config["logger"]["mode"] is None:
+        filled["logger"] = run["logger"]  # a run that no tracker was told of stays untold
     return {**config, **filled, "run": run, "run_source": began}
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from stylegan_tl import pictures
-from stylegan_tl.assembly import Target
+from stylegan_tl.assembly import Target, cache_of
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.files import file_sha256
 from stylegan_tl.freeze.base import additions
 from stylegan_tl.metrics.flags import diversity
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.nearest import extractor_for, write_nearest
+from stylegan_tl.processes import ranks
 from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.collect import cell_of
@@ -57,7 +59,8 @@ def new_trial(
     trial.close("running")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     device = "cuda" if gpu else "cpu"
-    trial.hardware = hardware(device, threads=torch.get_num_threads(), gpu=gpu)
+    count, threads = ranks()[0], torch.get_num_threads()
+    trial.hardware = hardware(device, threads=threads, gpu=gpu, devices=count)
     trial.versions, trial.commit, trial.command = versions(), commit(), sys.argv
     trial.source = {} if source is None else source.record()
     trial.load_report = {name: report.record() for name, report in reports.items()}
@@ -65,21 +68,20 @@ def new_trial(
 
 
 def start_mirror(mirror: Mirror, config: dict[str, Any], trial: Trial, folder: Path) -> None:
-    """Begin the mirrored run: grouped by pair, tagged by strategy, model and augmentation.
+    """Begin the mirrored run: grouped by pair, tagged by strategy, model, augmentation, study.tags.
 
     Its configuration begins with what runs are grouped by, one value each (source, target, freeze,
     model, augment, study, seed); `options` holds the whole.
     """
     logger, cell = config["logger"], cell_of(trial)
     source, target = config["source"]["name"], config["target"]["name"]
+    chosen = [str(trial.choices[k]) for k in ("freeze", "model", "augment") if trial.choices.get(k)]
     mirror.start(
         folder,
         project=logger["project"],
         group=f"{source}->{target}",
         job_type="scratch" if config["source"]["kind"] == "scratch" else "transfer",
-        tags=[
-            str(v) for k, v in trial.choices.items() if v and k in ("freeze", "model", "augment")
-        ],
+        tags=[*chosen, *map(str, config["study"].get("tags") or ())],
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
         id=run_id(trial.study, identity(trial.config), trial.seed, trial.started),
         config={**cell, "study": trial.study, "seed": trial.seed, "options": config},
@@ -195,19 +197,24 @@ def finish(
     config: dict[str, Any],
     folder: Path,
     trial: Trial,
+    target: Target,
     before: np.ndarray,
     after: np.ndarray,
     mirror: Mirror,
 ) -> None:
     """Write the pictures of the whole run and close the record."""
-    source, target = config["source"]["name"], config["target"]["name"]
     files = {"grids": "grids", "checkpoint": "last.ckpt", "metrics": "metrics.jsonl"}
     files["before_after"] = "before_after.png"
-    captions = (f"{source}, 0 kimg", f"{target}, {trial.kimg:g} kimg")
+    names = config["source"]["name"], config["target"]["name"]
+    captions = (f"{names[0]}, 0 kimg", f"{names[1]}, {trial.kimg:g} kimg")
     pictures.before_after(folder / "before_after.png", before, after, captions)
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name
+    if trial.metrics:  # their features are there
+        extractor = extractor_for(config["metric"], "cpu")
+        name = write_nearest(folder, after, target, extractor, cache_of(config))
+        files |= {"nearest": name} if name else {}
     for name, entry in trial.metrics.items():
         if entry["best"] is not None:  # else no evaluation had a value
             path = folder / f"{name}.png"

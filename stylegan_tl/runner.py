@@ -175,7 +175,7 @@ def _fit(
         _close(trial, folder, "interrupted", f"signal {interrupt.signal}")
         say(f"interrupted at {model.nimg / 1000:g} kimg; the same command resumes. {folder}")
         return interrupt.exit_code
-    from_first(lambda: finish(config, folder, trial, before, samples(model), mirror))
+    from_first(lambda: finish(config, folder, trial, target, before, samples(model), mirror))
     return 0
 
 

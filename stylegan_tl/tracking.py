@@ -31,6 +31,7 @@ KINDS = ("wandb", "tensorboard")
 MODES = ("online", "offline", "disabled")
 _ALIASES = {"run": "online", "dryrun": "offline"} | {mode: mode for mode in MODES}
 _PROBE_SECONDS = 3.0
+_LONGEST_GROUP, _LONGEST_TAG = 128, 64  # W&B refuses a run with longer ones
 
 
 class Mirror(Protocol):
@@ -215,9 +216,9 @@ class WandbMirror:
         arguments = {
             "dir": str(run_dir),
             "project": project,
-            "group": group,
+            "group": group[:_LONGEST_GROUP],
             "job_type": job_type,
-            "tags": [str(tag) for tag in tags],
+            "tags": list(dict.fromkeys(str(tag)[:_LONGEST_TAG] for tag in tags if str(tag))),
             "name": name,
             "id": id,
             "config": dict(config),

@@ -156,7 +156,7 @@ def _list(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder, entry, verified
 
-    wrong = 0
+    wrong = there = 0
     for one in [entry(given.name)] if given.name else CATALOGUE:
         path = default_folder() / one.file
         try:
@@ -164,11 +164,12 @@ def _verify(given: argparse.Namespace) -> int:
                 wrong += bool(given.name)
                 print(f"{one.name}: {path} is not there")
                 continue
+            there += 1
             print(f"{one.name}: {path} is whole, sha256={verified(one, path)}")
         except ValueError as error:
             wrong += 1
             print(f"{one.name}: {error}")
-    return int(wrong > 0)
+    return int(wrong > 0 or not there)  # of none there is nothing to say that it is whole
 
 
 def _fetch(given: argparse.Namespace) -> int:
@@ -178,7 +179,13 @@ def _fetch(given: argparse.Namespace) -> int:
     one = entry(given.name)
     out = given.out or default_folder() / one.file
     wanted = _wanted(one, given.sha256, out, own_place=given.out is None)
-    fetch(given.url or one.url, out, sha256=wanted, timeout=given.timeout)
+    try:
+        fetch(given.url or one.url, out, sha256=wanted, timeout=given.timeout)
+    except OSError as error:
+        raise OSError(
+            f"{error}\nfrom another address or a file: --url ADDRESS; or put the file at {out} "
+            "yourself (STYLEGAN_TL_CACHE moves the cache folder)"
+        ) from error
     digest = verified(one, out) if given.out is None else file_sha256(out)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), sha256={digest}")
     return 0

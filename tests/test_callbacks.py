@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_tl.callbacks import EvaluationSamples, Interrupt, SourceChange, Ticker
+from stylegan_tl.callbacks import EvaluationSamples, Interrupt, SourceChange, Ticker, snapshots
 from stylegan_tl.freeze.adapt import Adapt, register
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.models.dcgan import DCGAN
@@ -188,3 +188,32 @@ def test_every_process_evaluates_and_the_first_one_writes(tmp_path, first):
     assert row["change_note"] == "G.noise: all zero in the source, no ratio"
     assert row["evaluation_seconds"] == ticker.state_dict()["evaluation_seconds"] > 0
     assert row["seconds"] == 0
+
+
+@pytest.mark.parametrize("per_tick", [0.05, 0.2, 4.0])
+def test_every_run_keeps_a_grid_at_the_same_marks_whatever_its_ticks(tmp_path, per_tick):
+    kept, ticks = [], []
+    ticker = Ticker(
+        kimg=5.1,
+        kimg_per_tick=per_tick,
+        checkpoint=tmp_path / "last.ckpt",
+        grid=lambda model, kimg: kept.append(kimg),
+        evaluation=None,
+        every_ticks=1,
+        sinks=[lambda row: ticks.append(row["kimg"])],
+        interrupt=Interrupt(),
+    )
+    trainer = types.SimpleNamespace(
+        is_global_zero=True, save_checkpoint=lambda path: path.touch(), should_stop=False
+    )
+    model = types.SimpleNamespace(nimg=0, images_per_step=16, augment=None)
+    ticker.on_train_start(trainer, model)
+    while not trainer.should_stop:
+        model.nimg += 16
+        ticker.on_train_batch_end(trainer, model, {}, None, 0)
+    for mark in (0, 0.125, 0.25, 0.5, 1, 2, 5):  # at it, or in the batch that passes it
+        assert any(mark <= kimg < mark + 0.016 for kimg in kept), mark
+    assert kept == sorted(set(kept))
+    assert set(ticks) <= set(kept)
+    assert len(ticks) == {0.05: 103, 0.2: 27, 4.0: 3}[per_tick]  # the marks are no ticks
+    assert snapshots(400_000)[:3] == [1000, 2000, 5000]  # a long run keeps no fractions

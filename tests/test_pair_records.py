@@ -18,7 +18,7 @@ ROWS = 5
 def pair(tmp_path):
     config = {"out": str(tmp_path / "pairs.jsonl"), "resolution": 32, "seed": 0}
     names = {"source": {"name": "bedroom"}, "target": {"name": "kitchen"}, "extractor": "small"}
-    return SimpleNamespace(config={**config, **names}, inputs=["a", "b"])
+    return SimpleNamespace(source_model=None, config={**config, **names}, inputs=["a", "b"])
 
 
 def _run(pair, value: float, kept: int | None = None) -> tuple[list[dict], bool]:

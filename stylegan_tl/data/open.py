@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.data.decode import RULES_VERSION, Rule
-from stylegan_tl.data.errors import DataError
+from stylegan_tl.data.errors import DataError, hint
 from stylegan_tl.data.nvidia import NvidiaReader
 from stylegan_tl.data.pack import Report, locked, pack
 from stylegan_tl.data.packed import PackedDataset
@@ -32,7 +32,7 @@ __all__ = ["KINDS", "kind_of", "open_dataset", "read_report", "source_of"]
 
 _FILES = frozenset({"kind", "name", "path", "crop", "filter", "labels", "keep_duplicates"})
 KINDS = {
-    "procedural": frozenset({"kind", "name", "domain", "size", "distance"}),
+    "procedural": frozenset({"kind", "name", "domain", "size", "distance", "first"}),
     "folder": _FILES | {"subfolder"},
     "zip": _FILES | {"subfolder"},
     "nvidia": _FILES,
@@ -50,7 +50,7 @@ def open_dataset(
 ) -> PackedDataset:
     """Open the data set that `spec` describes at `resolution`, packing it first where needed.
 
-    `spec` has `kind`, `name` and what the kind needs: `domain size distance` (procedural) or
+    `spec` has `kind`, `name` and what the kind needs: `domain size distance first` (procedural) or
     `path [subfolder crop filter labels keep_duplicates]`; unset keys may be null. Packed data lies
     in `cache/packed/<fingerprint>/`; the fingerprint covers the settings and the listing of the
     files, so a changed folder is packed again. Parallel callers pack once. Raises `DataError`.
@@ -97,7 +97,7 @@ def fingerprint_of(spec: Mapping[str, Any], resolution: int) -> str:
 def kind_of(path: Path, subfolder: str | None = None) -> str:
     """How `path` would be read, told by what is there."""
     if not path.exists():
-        raise DataError(f"path={path}: no such file or folder")
+        raise DataError(f"path={path}: no such file or folder{hint(path)}")
     if path.is_dir():
         signs = {"meta.json": "packed", "data.mdb": "lmdb", "dataset.json": "nvidia"}
         return next((kind for name, kind in signs.items() if (path / name).is_file()), "folder")
@@ -144,8 +144,12 @@ def _procedural(spec: dict[str, Any], resolution: int) -> tuple[Source, dict[str
         raise DataError(f"domain={domain!r}: expected one of {', '.join(package.DOMAINS)}")
     if not isinstance(size, int) or size < 1:
         raise DataError(f"size={size!r}: expected a whole number from 1")
+    first = spec.get("first") or 0
+    if not isinstance(first, int) or first < 0:
+        raise DataError(f"first={first!r}: expected a whole number from 0")
     meta = {"domain": domain, "size": size, "distance": distance, "code": _code_hash(package)}
-    return Rendered(domain, size, distance, resolution), meta
+    meta |= {"first": first} if first else {}
+    return Rendered(domain, size, distance, resolution, first), meta
 
 
 def _code_hash(package: Any) -> str:

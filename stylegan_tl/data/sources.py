@@ -68,19 +68,23 @@ class FileChunk(NamedTuple):
 
 
 class Rendered:
-    """The first `size` images of a procedural domain."""
+    """`size` images of a procedural domain from index `first` on."""
 
     skipped: list[Skip] = []
     classes: list[str] = []
 
-    def __init__(self, domain: str, size: int, distance: float, resolution: int) -> None:
+    def __init__(
+        self, domain: str, size: int, distance: float, resolution: int, first: int = 0
+    ) -> None:
         self.domain, self.distance, self.resolution = domain, distance, resolution
-        self.keys = [f"{domain}/{i}" for i in range(size)]
+        self.first = first
+        self.keys = [f"{domain}/{i}" for i in range(first, first + size)]
         self.labels = [None] * size
 
     def chunk(self, start: int, stop: int) -> "RenderChunk":
         """The images numbered start … stop - 1."""
-        return RenderChunk(self.domain, start, stop, self.resolution, self.distance)
+        indices = self.first + start, self.first + stop
+        return RenderChunk(self.domain, *indices, self.resolution, self.distance)
 
 
 class RenderChunk(NamedTuple):

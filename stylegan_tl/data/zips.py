@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stylegan_tl.data.errors import DataError, Unusable
+from stylegan_tl.data.errors import DataError, Unusable, hint
 from stylegan_tl.data.readers import (
     Entry,
     Listing,
@@ -84,7 +84,7 @@ class ZipReader:
 
     def _open(self) -> zipfile.ZipFile:
         if not self.path.is_file():
-            raise DataError(f"path={self.path}: no such file")
+            raise DataError(f"path={self.path}: no such file{hint(self.path)}")
         try:
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError) as error:

@@ -11,6 +11,7 @@ from stylegan_tl.config import (
     resolution_problems,
     share_problems,
 )
+from stylegan_tl.data.errors import hint
 from stylegan_tl.measuring import device_of
 from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
 from stylegan_tl.metrics.protocol import FEATURES, PERCEPTUAL
@@ -71,7 +72,8 @@ def _sides(config: dict[str, Any]) -> list[str]:
     for role in ("source", "target"):
         path = config[role].get("path")
         if path is not None and not Path(path).expanduser().exists():
-            problems.append(f"{role}.path={path}: does not exist (seen from {Path.cwd()})")
+            seen = f"(seen from {Path.cwd()}){hint(path)}"
+            problems.append(f"{role}.path={path}: does not exist {seen}")
     if source["checkpoint"] is not None:
         problems += _checkpoint(source["checkpoint"], config["resolution"])
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,9 +22,14 @@ __all__ = ["images", "measure_pair", "neighbours"]
 
 
 def measure_pair(
-    pair: Pair, features: Tensor, fakes: Fakes, side: Target, split: str
+    pair: Pair,
+    features: Tensor,
+    fakes: Fakes,
+    side: Target,
+    split: str,
+    kinds: Sequence[str] = MEASURES,
 ) -> list[dict[str, Any]]:
-    """FID, KID, precision, recall, density and coverage of `features` [N, F] against a side."""
+    """Each of `kinds` of `features` [N, F] of the fakes against the images of a side."""
     name = pair.extractor.name
     bank = Bank(
         rows=Rows({name: features}),
@@ -38,7 +44,7 @@ def measure_pair(
     count = len(features)
     return [
         {"kind": kind, "num_fakes": count, **measure(Protocol(kind, count, split, name), bank)}
-        for kind in MEASURES
+        for kind in kinds
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stylegan_tl.data.split import n_shot
 from stylegan_tl.metrics.inversion import Inversion, invert
 from stylegan_tl.metrics.reference import reference_hash
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.pair.kept import kept
 from stylegan_tl.pair.model import labels_of
 from stylegan_tl.pair.pair import Pair
 from stylegan_tl.pair.records import left_of, record
@@ -53,16 +55,25 @@ def _invert(
     own, batch = pair.config["inversion"], 16
     labels = labels_of(pair, trained)
     steps = own["steps"] * -(-len(chosen) // batch)
-    return invert(
-        trained.G_ema,
-        to_float(torch.from_numpy(side.dataset.images(chosen)).to(pair.device)),
-        pair.perceptual.embed,
-        steps=own["steps"],
-        batch_size=batch,
-        seed=pair.config["seed"],
-        labels=None if labels is None else torch.from_numpy(labels),
-        tick=Progress(what, steps, unit=("steps", "step")),
-    )
+    inputs = [pair.source_model.sha256, reference_hash(side.dataset, chosen), own]
+    inputs += [pair.perceptual.digest, pair.perceptual.precision, pair.config["seed"]]
+    if labels is not None:
+        inputs.append(hashlib.sha256(labels.tobytes()).hexdigest())
+
+    def make() -> dict[str, torch.Tensor]:
+        found = invert(
+            trained.G_ema,
+            to_float(torch.from_numpy(side.dataset.images(chosen)).to(pair.device)),
+            pair.perceptual.embed,
+            steps=own["steps"],
+            batch_size=batch,
+            seed=pair.config["seed"],
+            labels=None if labels is None else torch.from_numpy(labels),
+            tick=Progress(what, steps, unit=("steps", "step")),
+        )
+        return vars(found)
+
+    return Inversion(**kept(pair.statistics, "inversion", inputs, make))
 
 
 def _rows(pair: Pair, found: Inversion) -> list[dict[str, Any]]:

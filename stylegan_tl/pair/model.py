@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,11 @@ from stylegan_tl.data.device import to_float
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.progress import Progress
 from stylegan_tl.metrics.auc import auc
-from stylegan_tl.metrics.evaluate import evaluate
 from stylegan_tl.metrics.fakes import Fakes
-from stylegan_tl.metrics.protocol import Protocol
 from stylegan_tl.metrics.reference import reference_hash
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.pair.images import measure_pair
+from stylegan_tl.pair.kept import kept
 from stylegan_tl.pair.pair import Pair
 from stylegan_tl.pair.records import MEASURES, left_of, record
 from stylegan_tl.restore import rebuild
@@ -35,24 +37,43 @@ def model(pair: Pair) -> list[dict[str, Any]]:
     """
     trained = rebuild(pair.source_model).to(pair.device)
     samples, count = EvaluationSamples(trained, labels_of(pair, trained)), len(pair.source.train)
-    who, extractor = left_of(pair, "model"), pair.extractor
-    wanted = [Protocol(kind, count, "train", extractor.name) for kind in MEASURES]
-    wanted += [Protocol(kind, count, "source", extractor.name) for kind in ("fid", "kid")]
-    sides = {"train": pair.target, "source": pair.source}
-    progress = Progress("samples of the source model", count)
-    found = evaluate(
-        wanted,
-        fakes=Fakes(samples, identity=pair.source_model.sha256),
-        reals={split: (side.dataset, side.train) for split, side in sides.items()},
-        extractors={extractor.name: extractor},
-        cache=pair.statistics,
-        seed=pair.config["seed"],
-        rounds=pair.config["metric"]["rounds"],
-        say=lambda done, total: progress(done),
-    )
-    kinds = {str(p): p.kind for p in wanted}
-    records = [{"kind": kinds[row["metric"]], **row, **who} for row in found]
-    return records + _discriminator(pair, trained.D, _fake_logits(trained, samples, count))
+    who, identity = left_of(pair, "model"), pair.source_model.sha256
+    own = _of_samples(pair, trained, samples, count)
+    fakes = Fakes(samples, identity=identity)
+    records = []
+    for split, side, kinds in (
+        ("train", pair.target, MEASURES),
+        ("source", pair.source, ("fid", "kid")),
+    ):
+        rows = measure_pair(pair, own["features"], fakes, side, split, kinds)
+        reals = reference_hash(side.dataset, side.train)
+        records += [record(r, who, split, reals=reals, extractor=pair.extractor) for r in rows]
+    return records + _discriminator(pair, trained.D, own.get("logits"))
+
+
+def _of_samples(
+    pair: Pair, trained: AdversarialModel, samples: EvaluationSamples, count: int
+) -> dict[str, Tensor]:
+    """`features` [count, F] of the first samples and, unless D wants labels, its `logits` [count].
+
+    They do not depend on the target: all pairs of a source model share them.
+    """
+    progress, e = Progress("samples of the source model", count), pair.extractor
+    labels = labels_of(pair, trained)
+    known = None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest()
+    inputs = [pair.source_model.sha256, count, known, e.name, e.digest, e.resize, e.precision]
+
+    def make() -> dict[str, Tensor]:
+        found = defaultdict(list)
+        for start in range(0, count, BATCH):
+            images = samples(start, min(BATCH, count - start))
+            found["features"].append(e(images).float())
+            if not trained.D.c_dim:
+                found["logits"].append(scores(trained.D, images))
+            progress(min(start + BATCH, count))
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    return kept(pair.statistics, "samples", inputs, make)
 
 
 def missing(pair: Pair) -> list[dict[str, Any]]:
@@ -98,16 +119,6 @@ def scores(D: nn.Module, images: Tensor) -> Tensor:
         filled = to_float(batch[torch.arange(full) % len(batch)].to(device))
         found.append(D(filled)[: len(batch), 0].float().cpu())
     return torch.cat(found)
-
-
-def _fake_logits(
-    trained: AdversarialModel, samples: EvaluationSamples, count: int
-) -> Tensor | None:
-    """D's logits [count] of the first samples; None if D wants labels."""
-    if trained.D.c_dim:
-        return None
-    parts = [(start, min(BATCH, count - start)) for start in range(0, count, BATCH)]
-    return torch.cat([scores(trained.D, samples(*part)) for part in parts])
 
 
 def _discriminator(pair: Pair, D: nn.Module, fakes: Tensor | None) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ def part(
         "resolution": pair.config["resolution"],
         "seed": pair.config["seed"],
         "part": name,
+        "source_model": pair.source_model.sha256 if pair.source_model else None,
         "key": key,
         "part_rows": len(made),
         "shared_seconds": round(perf_counter() - began, 3),

@@ -181,9 +181,14 @@ def _about(
 
 
 def _command(trained: SourceModel, look: Look) -> str:
-    """What draws the same image here, but for the seed; the page names no folder of its maker."""
-    path = trained.path
-    name = path.parent.name if path.name == "last.ckpt" else path.name
+    """What draws the same image here, but for the seed.
+
+    Below the working folder the whole path from there; elsewhere the last part alone: the page
+    names no folder of its maker.
+    """
+    path = trained.path.parent if trained.path.name == "last.ckpt" else trained.path
+    inside = path.resolve().is_relative_to(Path.cwd())
+    name = path.resolve().relative_to(Path.cwd()).as_posix() if inside else path.name
     options = [f"checkpoint={name}", "kind=images", f"noise={look.noise}"]
     options += [] if look.label is None else [f"label={look.label}"]
     return shlex.join(["python", "-m", "stylegan_tl.generate", *options])

@@ -18,7 +18,8 @@ __all__ = ["VERBS", "main", "open_by_arguments"]
 
 
 class Verb(NamedTuple):
-    """`module` has `command(opened, options) -> exit code`; `keys` are the verb's own options.
+    """`module`, relative to this package, has `command(opened, options) -> exit code`; `keys` are
+    the verb's own options.
 
     Every other `key=value` of the command line is Hydra's, as of the train command.
     """
@@ -30,19 +31,24 @@ class Verb(NamedTuple):
 
 _RUN = ("retry_failed", "gpus", "per_gpu", "gpu_memory", "processes", "threads", "attempts")
 VERBS = {
-    "plan": Verb("plan", "the matrix, what exists, what is to come; commands=true: its commands",
+    "plan": Verb(".plan", "the matrix, what exists, what is to come; commands=true: its commands",
                  ("commands",)),
-    "wandb": Verb("wandb_page", "a report of the study on W&B; entity= project=",
+    "wandb": Verb(".wandb_page", "a report of the study on W&B; entity= project=",
                   ("entity", "project")),
     "run": Verb("", f"train what is missing; also {' '.join(k + '=' for k in _RUN)}", _RUN),
-    "table": Verb("table", "trials as CSV, Markdown and LaTeX, with error bars",
+    "table": Verb(".table", "trials as CSV, Markdown and LaTeX, with error bars",
                   ("out", "metrics", "measures", "same_reals")),
-    "report": Verb("report", "one page to look at, that opens from disk",
+    "report": Verb(".report", "one page to look at, that opens from disk",
                    ("out", "images", "show", "distances", "verdict")),
-    "figures": Verb("figures", "the matrix and the same latents over kimg as PNG, for a paper",
+    "nearest": Verb("..nearest", "generated images beside their nearest training images, for the "
+                    "report; new trials end with it"),
+    "figures": Verb(".figures", "the matrix and the same latents over kimg as PNG, for a paper",
                     ("out", "metric", "measure", "freeze")),
-    "compare": Verb("compare", "measured beside published", ("out", "same_reals")),
-    "predict": Verb("predict", "what could be known before training, beside what came of it",
+    "compare": Verb(".compare", "measured beside published", ("out", "same_reals")),
+    "distances": Verb("..pair.every", "what is known of every pair before training",
+                      ("out", "extractor", "images", "inversion", "steps", "train_source",
+                       "device")),
+    "predict": Verb(".predict", "what could be known before training, beside what came of it",
                     ("distances", "metrics", "measures", "out")),
 }  # fmt: skip
 
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with user_errors():
         opened = open_by_arguments(rest)
-        return import_module(f"stylegan_tl.study.{verb.module}").command(opened, options)
+        return import_module(verb.module, "stylegan_tl.study").command(opened, options)
 
 
 def open_by_arguments(arguments: Sequence[str]) -> Opened:

@@ -65,6 +65,7 @@ class Outcome:
     frozen: Mapping[str, float | None] = field(default_factory=dict)  # {"G": share, "D": share}
     parameters: Mapping[str, int | None] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    source_model: str | None = None  # the digest of its file
 
     @property
     def is_complete(self) -> bool:
@@ -91,12 +92,18 @@ def collect(root: str | Path, factors: Sequence[str] = ()) -> list[Outcome]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; a study's runs lie in <runs>/<study>")
+        raise ValueError(
+            f"{root}: no such folder; a study's runs lie in <runs>/<study>, and "
+            f"`python -m stylegan_tl.study run study={root.name}` makes them"
+        )
     further = [f for f in factors if f not in CELL and not any(p in f for p in _PART_OF_CELL)]
     same: dict[str, Any] = {}
     found = [_outcome(folder, root, further, same) for folder in run_folders(root)]
     if not found:
-        raise ValueError(f"{root}: no trial.json in it or below")
+        raise ValueError(
+            f"{root}: no trial.json in it or below; nothing has been trained yet: "
+            f"`python -m stylegan_tl.study run study={root.name}`"
+        )
     return found
 
 
@@ -170,6 +177,7 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
     run = folder.relative_to(root).as_posix()
     try:
         trial = Trial.load(folder / "trial.json")
+        digest = trial.source.get("sha256")
         return Outcome(
             run=run,
             state=trial.state,
@@ -186,6 +194,7 @@ def _outcome(folder: Path, root: Path, further: Sequence[str], same: dict[str, A
                 for name, entry in trial.metrics.items()
                 if entry["at"]
             },
+            source_model=same.setdefault(digest, digest),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".removeprefix("ValueError: ")

@@ -21,11 +21,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from stylegan_tl.errors import user_errors
 from stylegan_tl.study.job import Job, job_of
 from stylegan_tl.study.pool import PROGRAM, Pool
 from stylegan_tl.study.progress import Progress, summary
 from stylegan_tl.study.queue import Status
-from stylegan_tl.study.slots import make_slots
+from stylegan_tl.study.slots import check_devices, make_slots
 
 __all__ = ["LocalLauncher", "TrialNotComplete"]
 
@@ -67,6 +68,10 @@ class LocalLauncher(Launcher):
         """Run all jobs; exits with 128 + n when signal n stopped it."""
         setup_globals()
         jobs = [self._job(overrides) for overrides in job_overrides]
+        with user_errors():
+            for job in jobs:
+                default = str(self.config.trainer.devices)
+                check_devices(self.slots, job.values.get("trainer.devices", default))
         pool = Pool(
             jobs,
             self.slots,

@@ -11,7 +11,7 @@ from typing import Any
 from stylegan_tl.study.definition import Planned, Study, StudyError, load
 from stylegan_tl.study.job import last_wins, override
 
-__all__ = ["Opened", "open_study"]
+__all__ = ["Opened", "distances_of", "open_study"]
 
 _WHICH = "name the study: study=<name>; its file is conf/study/<name>.yaml"
 
@@ -42,6 +42,16 @@ class Opened:
     def trials(self) -> list[Planned]:
         """Every cell x every seed."""
         return self.study.trials(self.runs, self.more)
+
+
+def distances_of(opened: Opened) -> Path | None:
+    """The file of what is known of the study's pairs before training, if there is one.
+
+    The study's own, which `study distances` writes, before that of all pairs.
+    """
+    places = (opened.runs / opened.study.name, opened.runs)
+    files = (place / "distances.jsonl" for place in places)
+    return next((file for file in files if file.is_file()), None)
 
 
 def open_study(

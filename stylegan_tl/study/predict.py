@@ -1,8 +1,7 @@
 """Predictors from before training beside the outcomes: which of them chooses the best source?
 
-Predictors are JSON lines as `python -m stylegan_tl.distance` writes them (source, target, kind,
-value, better, …; any other line with these keys is one too, a distance known by construction say).
-A score is taken within each target, over its sources, and averaged over targets. Positive means
+Predictors are records as `python -m stylegan_tl.study distances` writes them (`predictors.py`). A
+score is taken within each target, over its sources, and averaged over targets. Positive means
 that the predictor is right in the direction that it claims (`better`). "Learned": the direction,
 or for the last line the predictor too, is taken from the other targets alone: leave one target out.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,36 +21,18 @@ import numpy as np
 
 from stylegan_tl.files import write_atomic
 from stylegan_tl.study.collect import check_protocols, check_unique, collect
+from stylegan_tl.study.opened import distances_of
+from stylegan_tl.study.predictors import Pair, Predictor, read_predictors
 from stylegan_tl.study.scores import MEASURES, scores
 from stylegan_tl.study.statistics import kendall, resample, spearman, top_regret
 
 if TYPE_CHECKING:
     from stylegan_tl.study.opened import Opened
 
-__all__ = [
-    "Outcomes",
-    "Prediction",
-    "Predictor",
-    "command",
-    "evaluate",
-    "predict",
-    "read_predictors",
-]
+__all__ = ["Outcomes", "Prediction", "command", "evaluate", "predict", "predictions"]
 
 CHOSEN = "chosen on the other targets"
-_ALIKE = ("extractor_digest", "precision", "resize")  # or two values are of different spaces
 Interval = tuple[float, float]
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A number for each (source, target), and which end of it should choose the source."""
-
-    name: str
-    better: str
-    values: Mapping[Pair, float]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +42,7 @@ class Outcomes:
     strategy: str
     better: str
     values: Mapping[Pair, Sequence[float]]
+    models: frozenset[str] = frozenset()  # digests of the source models that they began from
 
 
 @dataclass(frozen=True)
@@ -101,26 +82,13 @@ def predict(
     rounds: int = 1000,
     seed: int = 0,
 ) -> str:
-    """Score every predictor in `distances` (JSON lines) on the trials under `root`; Markdown.
-
-    Writes predict.csv and predict.md to `out` (`root` if None). Raises ValueError for a file
-    without a predictor, trials without two sources for a target, and unequal protocols.
-    """
-    if measure not in (allowed := ("final", "best", "area")):
-        raise ValueError(f"measure={measure!r}, allowed: {', '.join(allowed)}")
-    outcomes = collect(root, factors)
-    check_unique(outcomes, root)
-    check_protocols(outcomes, [metric])
-    strategies, starts = _strategies(scores(outcomes, [metric]), metric, measure)
-    predictors = read_predictors(distances, resolution)
-    found = []
-    for own in strategies:
-        every = [*predictors, *(p for p in starts if p.note == own.strategy)]
-        found += evaluate(every, own, generator=np.random.default_rng(seed), rounds=rounds)
+    """The `predictions` as Markdown; writes predict.csv and predict.md to `out`, `root` if None."""
+    options = {"factors": factors, "resolution": resolution, "rounds": rounds, "seed": seed}
+    found = predictions(root, distances, metric=metric, measure=measure, **options)
     if not found:
         raise ValueError(
             f"{distances} and {root} share no target with two sources: run "
-            "`python -m stylegan_tl.distance` on the pairs of the study"
+            "`python -m stylegan_tl.study distances` for the pairs of the study"
         )
     folder = Path(out if out is not None else root)
     text = _markdown(found, f"{metric}, {MEASURES[measure]}")
@@ -129,12 +97,44 @@ def predict(
     return text
 
 
+def predictions(
+    root: str | Path,
+    distances: str | Path,
+    *,
+    metric: str,
+    measure: str = "final",
+    factors: Sequence[str] = (),
+    resolution: int | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> list[Prediction]:
+    """Score every predictor in `distances` (JSON lines) on the trials under `root`.
+
+    What was measured of a source model predicts only trials that began from that model. Raises
+    ValueError for a file without a predictor and for unequal protocols; none where no target has
+    two sources.
+    """
+    if measure not in (allowed := ("final", "best", "area")):
+        raise ValueError(f"measure={measure!r}, allowed: {', '.join(allowed)}")
+    outcomes = collect(root, factors)
+    check_unique(outcomes, root)
+    check_protocols(outcomes, [metric])
+    strategies, starts = _strategies(scores(outcomes, [metric]), metric, measure)
+    found = []
+    for own in strategies:
+        known = read_predictors(distances, resolution, own.models or None)
+        every = [*known, *(p for p in starts if p.note == own.strategy)]
+        found += evaluate(every, own, generator=np.random.default_rng(seed), rounds=rounds)
+    return found
+
+
 def command(opened: Opened, options: Mapping[str, str]) -> int:
     """Predictors of a command line's study; options: distances= measures= metrics= out=."""
     study = opened.study
+    own = opened.runs / study.name / "distances.jsonl"
     text = predict(
         opened.runs / study.name,
-        options.get("distances", opened.runs / "distances.jsonl"),
+        options.get("distances") or distances_of(opened) or own,
         metric=options.get("metrics", study.metric or ""),
         measure=options.get("measures", "final"),
         out=options.get("out"),
@@ -145,24 +145,6 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
     return 0
 
 
-def read_predictors(path: str | Path, resolution: int | None = None) -> list[Predictor]:
-    """The predictors in a file of JSON lines; several seeds of one pair are averaged.
-
-    A half-written line is skipped. ValueError if values of one predictor come from different
-    features, or if several resolutions are there and none is chosen.
-    """
-    rows = [r for r in _lines(Path(path)) if isinstance(r.get("value"), int | float)]
-    rows = [r for r in rows if resolution is None or r.get("resolution", resolution) == resolution]
-    if len(sizes := {r["resolution"] for r in rows if "resolution" in r}) > 1:
-        raise ValueError(f"{path} holds resolutions {sorted(sizes)}: choose one with resolution=…")
-    named = defaultdict(list)
-    for row in rows:
-        named[_name(row)].append(row)
-    if not named:
-        raise ValueError(f"{path}: no line with source, target, kind and value")
-    return [_predictor(name, own, path) for name, own in named.items()]
-
-
 def evaluate(
     predictors: Sequence[Predictor],
     outcomes: Outcomes,
@@ -170,14 +152,15 @@ def evaluate(
     generator: np.random.Generator,
     rounds: int = 1000,
 ) -> list[Prediction]:
-    """Score predictors on one strategy, the best first; then the choice made on other targets.
+    """Score predictors on one strategy, those of most targets first and of them the best; then the
+    choice made on other targets.
 
     A target counts if two of its sources have predictor and outcome and the predictor differs.
     """
     tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
     known = [(p, table) for p, table in tables if table]
     found = [_prediction(p, table, outcomes, generator, rounds) for p, table in known]
-    found.sort(key=lambda prediction: -prediction.spearman)
+    found.sort(key=lambda p: (-p.targets, -p.spearman))  # of few targets the best is soon chance
     return found + _chosen([table for _, table in known], outcomes, generator, rounds)
 
 
@@ -192,6 +175,7 @@ class _Target:
     regret_rounds: np.ndarray  # [rounds, 2]
     chance: float
     pairs: int
+    seeds: int  # of the pair with most
 
 
 def _table(
@@ -235,6 +219,7 @@ def _target(
         regret_rounds=regrets(drawn),
         chance=float(worse.mean()),
         pairs=len(x),
+        seeds=max(map(len, runs)),
     )
 
 
@@ -300,7 +285,10 @@ def _means(
     numbers["pairs"] = sum(t.pairs for t, _ in picks)
     for name in ("spearman", "regret"):
         each = np.array([getattr(t, name)[w] for t, w in picks])
-        over_seeds = np.mean([getattr(t, f"{name}_rounds")[:, w] for t, w in picks], axis=0)
+        rounds_of = [getattr(t, f"{name}_rounds")[:, w] for t, w in picks]
+        over_seeds = (
+            np.mean(rounds_of, axis=0) if all(t.seeds > 1 for t, _ in picks) else [math.nan]
+        )
         over_targets = resample(each, rounds, generator).mean(-1) if len(each) > 2 else [math.nan]
         numbers[name] = _mean(each)
         numbers[f"{name}_seeds"] = _percentiles(over_seeds)
@@ -329,6 +317,7 @@ def _strategies(
     """Outcomes of each strategy, and what its curves began with as a predictor of its own."""
     values: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
     starts: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
+    models: dict[str, set[str]] = defaultdict(set)
     better = "min"
     for score in found:
         outcome, value = score.outcome, getattr(score, measure)
@@ -339,54 +328,16 @@ def _strategies(
         rest = [v for k, v in outcome.cell.items() if k not in ("source", "target")]
         strategy = ", ".join(rest)
         values[strategy][pair].append(value)
+        models[strategy] |= {outcome.source_model} - {None}
         curve = outcome.curves[metric]
         if curve.kimg[0] == 0 and not math.isnan(curve.values[0]):
             starts[strategy][pair].append(float(curve.values[0]))
-    every = [Outcomes(name, better, own) for name, own in values.items()]
+    every = [Outcomes(n, better, own, frozenset(models[n])) for n, own in values.items()]
     begins = [
         Predictor(f"{metric} at 0 kimg", better, {p: _mean(v) for p, v in own.items()}, name)
         for name, own in starts.items()
     ]
     return every, begins
-
-
-def _predictor(name: str, rows: Sequence[Mapping[str, Any]], path: str | Path) -> Predictor:
-    for field in _ALIKE:
-        if len(kinds := {str(r.get(field)) for r in rows}) > 1:
-            raise ValueError(
-                f"{path}: {name} was measured in different ways, {field}: "
-                f"{' ≠ '.join(sorted(kinds))}"
-            )
-    values = defaultdict(list)
-    for row in rows:
-        values[row["source"], row["target"]].append(float(row["value"]))
-    counts = sorted({r["num_fakes"] for r in rows if "num_fakes" in r})
-    note = f"of {counts[0]} to {counts[-1]} images" if len(counts) > 1 else ""
-    means = {pair: float(np.mean(v)) for pair, v in values.items()}
-    return Predictor(name, rows[0].get("better", "min"), means, note)
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    """Kind, whose images, against which, in which features: fid source train small."""
-    side = "model" if row.get("of") == "model" else ""
-    if not side and row.get("of") == "images":
-        side = "source" if row.get("name") == row["source"] else "target"
-    parts = (row["kind"], side, row.get("split"), row.get("extractor"))
-    return " ".join(str(p) for p in parts if p)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; `python -m stylegan_tl.distance` writes it")
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and {"source", "target", "kind"} <= row.keys():
-            found.append(row)
-    return found
 
 
 def _csv(found: Sequence[Prediction]) -> str:

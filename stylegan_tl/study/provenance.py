@@ -15,9 +15,10 @@ _PACKAGES = (
 
 
 def hardware(
-    device: str = "cpu", *, threads: int | None = None, gpu: str | None = None
+    device: str = "cpu", *, threads: int | None = None, gpu: str | None = None, devices: int = 1
 ) -> dict[str, Any]:
-    """Where a run ran; `threads` are the compute library's, `memory` is the machine's in GiB."""
+    """Where a run ran; `threads` are the compute library's, `memory` is the machine's in GiB,
+    `devices` how many of `device` (processes, on a CPU) trained together."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": str(device),
@@ -25,6 +26,7 @@ def hardware(
         "cores": cores,
         "threads": threads if threads is not None else cores,
         "gpu": gpu,
+        "devices": devices,
         "memory": _memory_gib(),
     }
 

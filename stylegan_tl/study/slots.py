@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Slot", "gpu_memory", "make_slots", "visible_gpus"]
+__all__ = ["Slot", "check_devices", "gpu_memory", "make_slots", "visible_gpus"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,22 @@ def make_slots(
         (d, f"gpu{d}" + (f".{i}" if per_gpu > 1 else "")) for i in range(per_gpu) for d in devices
     ]
     return [Slot(name, device, share) for device, name in names]
+
+
+def check_devices(slots: Sequence[Slot], devices: int | str | Sequence[int]) -> None:
+    """ValueError if a trial asks for more devices (`trainer.devices`) than a slot has GPUs: one.
+
+    Without a GPU a trial starts as many processes as it asks for.
+    """
+    text = str(devices).strip()
+    count = len(text.strip("[]").split(",")) if text.startswith("[") else int(text)
+    if count > 1 and any(slot.gpu is not None for slot in slots):
+        raise ValueError(
+            f"trainer.devices={text}: the local launcher gives each trial one GPU of "
+            f"{len({slot.gpu for slot in slots})}. Use trainer.devices=1, which trains as many "
+            "trials at a time as there are GPUs, or train them one after another on all of them: "
+            "python -m stylegan_tl.train -m study=… hydra/launcher=basic"
+        )
 
 
 def visible_gpus() -> list[str]:

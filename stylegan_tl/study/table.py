@@ -96,6 +96,8 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
         same_reals=options.get("same_reals", "true").lower() == "true",
     )
     print(text)
+    names = ("table.csv", "table.md", "table.tex")
+    print("written:", ", ".join(str(Path(options.get("out") or root) / name) for name in names))
     return 0
 
 

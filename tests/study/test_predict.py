@@ -13,11 +13,10 @@ from scipy import stats
 from stylegan_tl.study.predict import (
     CHOSEN,
     Outcomes,
-    Predictor,
     evaluate,
     predict,
-    read_predictors,
 )
+from stylegan_tl.study.predictors import Predictor, read_predictors
 
 SOURCES = "abcde"
 TARGETS = "KLMN"

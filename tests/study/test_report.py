@@ -18,8 +18,8 @@ from PIL import Image, features
 
 from stylegan_tl.pictures import save_grid
 from stylegan_tl.study.report import command, report
-from stylegan_tl.study.report.collect import predictors
 from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
+from stylegan_tl.study.report.measures import predictors
 from stylegan_tl.study.trial import MetricsLog, Trial
 
 pytestmark = pytest.mark.skipif(not features.check("webp"), reason="Pillow has no WebP")
@@ -170,7 +170,9 @@ def test_failures_differences_and_scratch_are_told(page):
     assert [value for _, value in differing["freeze.k"]] == [2, 3]
     assert {t["source"] for t in data["trials"] if t["scratch"]} == {"scratch"}
     (predictor,) = data["predictors"]
-    assert predictor["name"] == "fid"
+    assert (predictor["name"], predictor["of"], predictor["model"]) == (
+        "fid source", "images", "dcgan"
+    )  # fmt: skip
     assert predictor["values"]["rooms/office|rooms/hall"] == 12.0
 
 
@@ -209,7 +211,12 @@ def test_the_grid_is_found_below_any_caption(tmp_path, count, size, caption):
 def test_few_steps_are_kept_even_in_log_kimg():
     assert choose_steps([3, 1, 0], 5) == [0, 1, 3]
     chosen = choose_steps([0, *range(1, 129)], 9)
-    assert chosen == [0, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert chosen == [0, 1, 2, 5, 10, 20, 40, 80, 128]  # what all runs keep, and the end
+    fine = [0, *(0.125 * i for i in range(1, 200)), 0.128, 5.008]  # two runs, other batches
+    assert {0.128, 0.25, 0.5, 1.0, 2.0, 5.008, 10.0, 20.0} < set(choose_steps(fine, 16))
+    assert len(choose_steps(fine, 16)) == 16
+    few = choose_steps(range(3, 1000, 7), 6)
+    assert (few[0], few[-1], len(few) <= 6) == (3, 997, True)
     assert choose_steps([], 4) == []
 
 
@@ -249,8 +256,8 @@ def test_what_cannot_be_read_is_said(study, tmp_path):
     with pytest.raises(ValueError, match="allowed: auto"):
         report(study, tmp_path / "page.html", images="all")
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match=r"bad\.jsonl: line 1 is no record"):
-        report(study, tmp_path / "page.html", distances=[tmp_path / "bad.jsonl"])
+    data = _data(report(study, tmp_path / "page.html", distances=[tmp_path / "bad.jsonl"]))
+    assert "bad.jsonl: no line with source, target, kind and value" in data["problems"][-1]
 
 
 def test_unequal_protocols_are_a_warning_on_the_page(tmp_path):
@@ -305,7 +312,8 @@ def test_further_factors_of_a_study_tell_cells_apart(tmp_path):
 def test_the_verb_reads_a_study_and_its_options(study, tmp_path, capsys):
     cell = SimpleNamespace(values={"source": "scratch", "target": TARGETS[0]}, source="scratch")
     plan = SimpleNamespace(
-        name="rooms", question="Which?", metric=METRIC, factors=["source"], cells=lambda: [cell]
+        name="rooms", question="Which?", metric=METRIC, factors=["source"], cells=lambda: [cell],
+        baseline="scratch",
     )
     (tmp_path / "verdict.txt").write_text("The bedroom.")
     options = {"out": str(tmp_path / "page.html"), "verdict": str(tmp_path / "verdict.txt")}
@@ -322,8 +330,20 @@ def test_predictors_average_seeds_and_pass_over_a_torn_line(tmp_path):
     lines = [record, {**record, "value": 3.0}, {**record, "target": "c"}]
     path = tmp_path / "distances.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"source": "a", "ta')
-    (found,) = predictors([path])
+    (found,) = predictors(path, [{"model": "dcgan", "parent": None}], None)
     assert found["values"] == {"a|b": 2.0, "a|c": 1.0}
+
+
+def test_what_was_measured_of_a_source_model_is_shown_with_its_own_trials(tmp_path):
+    trials = [{"model": "dcgan", "parent": "d0"}, {"model": "stylegan2", "parent": "s0"}]
+    of, same = {"d0": 1.0, "s0": 2.0, "old": 3.0}, {"source": "a", "kind": "dauc"}
+    path = tmp_path / "distances.jsonl"
+    path.write_text("".join(
+        json.dumps({**same, "target": t, "value": v, "source_model": m}) + "\n"
+        for m, v in of.items() for t in "bc"
+    ))  # fmt: skip
+    found = {p["model"]: p["values"]["a|b"] for p in predictors(path, trials, None)}
+    assert found == {"dcgan": 1.0, "stylegan2": 2.0}
 
 
 def test_the_package_carries_its_files_and_needs_no_torch():
@@ -383,7 +403,8 @@ def test_it_loads_without_errors_and_asks_for_nothing(browser, page):
     heading = browser.run("document.querySelector('h1').textContent")
     assert heading == "Which room <b>helps</b> which?"
     tables = browser.run("[...document.querySelectorAll('.matrix')].map(t => t.dataset.panel)")
-    assert tables == list(STRATEGIES)
+    assert tables == [*STRATEGIES, "controls"]  # these once, and no strategy's frozen share
+    assert "frozen" not in browser.run("document.querySelector('[data-panel=controls]').innerText")
     text = browser.run("document.querySelector('.matrix[data-panel=freeze_d]').textContent")
     assert "missing" in text
     assert "1 failed" in text
@@ -517,3 +538,47 @@ def test_text_stands_out_as_wcag_asks(browser, page, dark, show):
     browser.run(f"(() => {{ state.show = Object.keys(SHOW)[{show}]; draw(); }})()")
     browser.settle()
     assert browser.run(_CONTRAST) >= 4.5
+
+
+def test_kimg_until_x_and_the_area_are_those_of_the_table(study, page):
+    """Held against `study table`, a naive mean, and a naive bootstrap of three seeds."""
+    from stylegan_tl.study.collect import collect
+    from stylegan_tl.study.scores import scores
+
+    shown = {t["path"].partition("rooms/")[2]: t["measures"] for t in _data(page)["trials"]}
+    for score in scores(collect(study), [METRIC], "scratch"):
+        own = shown[score.outcome.run][METRIC]
+        assert own["final"] == pytest.approx(score.final, rel=1e-5)
+        if score.outcome.is_complete:
+            assert own["area"] == pytest.approx(score.area, rel=1e-5)
+            reached = math.isfinite(score.kimg_to_reach)
+            never = pytest.approx(score.kimg_to_reach, rel=1e-5) if reached else "never"
+            assert own["kimg_to_reach"] == never
+
+
+def test_the_interval_of_a_strategy_is_a_bootstrap_over_seeds_within_pairs(tmp_path):
+    from stylegan_tl.study.report.measures import intervals
+
+    values = {("a", "b"): [1.0, 2.0, 6.0], ("b", "a"): [4.0, 4.5, 9.0]}
+    values["scratch"] = [10.0, 12.0, 20.0]
+    trials = [
+        {"source": pair[0] if pair != "scratch" else "scratch", "target": target, "freeze": "none",
+         "model": "m", "variant": "", "state": "complete", "scratch": pair == "scratch",
+         "measures": {"fid": {"final": v}}}
+        for pair, own in values.items() for v in own
+        for target in (("a", "b") if pair == "scratch" else pair[1:])
+    ]  # fmt: skip
+    found = intervals(trials, {"fid": {"better": "min"}}, ["scratch"])
+    generator = np.random.default_rng(1)
+
+    def draw(runs):
+        return generator.choice(runs, (20000, 3)).mean(1)
+
+    pairs = [v for k, v in values.items() if k != "scratch"]
+    naive = np.mean([draw(p) for p in pairs], axis=0)
+    gain = np.mean([draw(values["scratch"]) - draw(p) for p in pairs], axis=0)
+    for shown, drawn in (("value|", naive), ("gain|scratch", gain)):
+        key = f"fid|final|{shown}|m||none"
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        assert found[key] == pytest.approx([low, high], abs=0.35)
+    assert not any("best" in key for key in found)  # what nobody measured has no interval

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stylegan_tl.study.opened import distances_of
 from stylegan_tl.study.report.page import report
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
     """
     study = opened.study
     folder = opened.runs / study.name
-    known = opened.runs / "distances.jsonl"
-    distances = options.get("distances") or (known if known.is_file() else None)
+    distances = options.get("distances") or distances_of(opened)
     verdict = options.get("verdict")
     if verdict and len(verdict) < 250 and Path(verdict).is_file():
         verdict = Path(verdict).read_text(encoding="utf-8")
@@ -34,6 +34,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
         verdict=verdict,
         metric=options.get("show") or study.metric,
         distances=[distances] if distances else [],
+        baseline=study.baseline,
         factors=[f for f in study.factors if f not in ("source", "target", "freeze", "model")],
         cells=[{**cell.values, "source": cell.source} for cell in study.cells()],
         images=options.get("images", "auto"),

@@ -95,16 +95,16 @@ const state = {
   seed: seeds[0], step: Math.max(steps.length - 1, 0), tab: one ? "freeze" : "pairs", compare: one ? "freeze" : "source", curve: "",
   pair: null, hidden: new Set(), hiddenFor: null, sort: ["target", 1], filter: "", all: false,
 };
-const direction = () => state.show === "value" ? (data.metrics[state.metric] || {}).better : "max";
+const better = (name = state.metric, stat = state.stat) => (
+  stat === "kimg_to_reach" ? "min" : (data.metrics[name] || {}).better);
+const direction = () => state.show === "value" ? better() : "max";
 const sign = (better) => better === "max" ? -1 : 1;  // times value: less is better
 
 function value(trial, name = state.metric, stat = state.stat) {
-  const rows = (trial.metrics[name] || []).filter((r) => known(r[1]));
-  if (!rows.length) return null;
-  if (stat === "final") return rows[rows.length - 1][1];
-  const s = sign(data.metrics[name].better);
-  return rows.reduce((a, r) => s * r[1] < s * a ? r[1] : a, rows[0][1]);
+  const own = (trial.measures[name] || {})[stat];
+  return known(own) ? own : null;
 }
+const arrived = (trial) => (trial.measures[state.metric] || {})[state.stat] !== "never";
 function baselineOf(target, model, variant) {
   const all = baselines.filter((t) => t.source === state.control && t.target === target
     && t.model === model && t.state === "complete");
@@ -116,7 +116,7 @@ function shown(x, target, model, variant) {  // a value, or what it gains over t
   if (state.show === "value" || !known(x)) return x;
   const base = baselineOf(target, model, variant);
   if (!known(base) || (state.show === "percent" && base <= 0)) return null;
-  const gain = sign(data.metrics[state.metric].better) * (base - x);
+  const gain = sign(better()) * (base - x);
   return state.show === "percent" ? 100 * gain / base : gain;
 }
 function measure(list) {  // of complete trials only
@@ -131,11 +131,13 @@ function cellOf(s, t, f, m = state.model, v = state.variant) {
   if (exact || !controls.includes(s)) return exact || [];
   return baselines.filter((b) => b.source === s && b.target === t && b.model === m);
 }
+const STATS = { final: "at the end", best: "at its best", area: "mean over log kimg (area under the curve)",
+  kimg_to_reach: `kimg until 10 % worse than the best of ${data.goal}` };
 const what = () => {
-  const stat = state.stat === "final" ? "at the end" : "at its best";
+  const stat = state.stat === "kimg_to_reach" ? `, ${STATS[state.stat]}` : STATS[state.stat];
   const tail = state.show === "value" ? "" : state.show === "percent"
     ? `, per cent gained over ${state.control}` : `, gain over ${state.control}`;
-  return `${state.metric} ${stat}${tail}`;
+  return `${state.metric} ${stat}${tail}`.replace(" ,", ",");
 };
 
 // ---- controls ----------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ function choose(label, key, options, name = (x) => x) {
 const SHOW = { value: "value", gain: "gain over baseline", percent: "gain over baseline, %" };
 const common = () => [
   choose("Metric", "metric", Object.keys(data.metrics)),
-  choose("Measured", "stat", ["final", "best"], (x) => x === "final" ? "at the end" : "at its best"),
+  choose("Measured", "stat", Object.keys(STATS), (x) => STATS[x]),
   controls.length ? choose("Shown as", "show", Object.keys(SHOW), (x) => SHOW[x]) : null,
   choose("Baseline", "control", controls),
 ];

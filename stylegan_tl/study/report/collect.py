@@ -1,9 +1,7 @@
-"""What the page knows of a study: its trials, source models, differences and predictors."""
+"""What the page knows of a study: its trials, source models, differences."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ from urllib.parse import quote
 
 from stylegan_tl.study.trial import MetricsLog, Trial
 
-__all__ = ["Study", "collect", "predictors", "scratch_name", "usual_augment"]
+__all__ = ["Study", "collect", "scratch_name", "usual_augment"]
 
 _OWN = ("source", "target", "freeze", "model", "experiment", "metric", "study")  # no variant
 _CLOCK = ("tick", "kimg", "nimg", "seconds", "eta_seconds", "evaluations", "change", "flags")
@@ -66,25 +64,6 @@ def collect(
     _name_variants(study, choices)
     study.differences = _differences(study.trials, configs, first)
     return study
-
-
-def predictors(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Records of `python -m stylegan_tl.distance`, grouped: one predictor, a value per pair.
-
-    The same quantity of datasets of different size is one predictor; several seeds of a pair are
-    averaged. A torn last line is passed over. ValueError for any other that is no record.
-    """
-    found: dict[tuple, dict[str, Any]] = {}
-    for path in paths:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines, 1):
-            whole = number < len(lines)
-            if line.strip() and (whole or line.rstrip().endswith("}")):
-                _add_predictor(found, line, f"{path}: line {number}")
-    for predictor in found.values():
-        values = predictor["values"]
-        predictor["values"] = {pair: _short(sum(v) / len(v)) for pair, v in values.items()}
-    return [p for p in found.values() if len(p["values"]) > 1]
 
 
 def _records(folders: Iterable[Path]) -> Iterator[Path]:
@@ -293,34 +272,6 @@ def _differences(
             if any(value != values[0][1] for _, value in values):
                 found.setdefault(cell, {})[key] = values
     return found
-
-
-def _add_predictor(found: dict[tuple, dict[str, Any]], line: str, where: str) -> None:
-    try:
-        record = json.loads(line)
-        pair = f"{record['source']}|{record['target']}"
-        metric, value = record["metric"], record["value"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{where} is no record of a distance ({error!r})") from error
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return
-    kind = record.get("kind") or metric
-    left = "model" if record.get("of") == "model" else "images"
-    if left == "images" and record.get("name") == record["target"] != record["source"]:
-        left = "target"
-    key = (kind, left, record.get("split"), record.get("extractor"), record.get("resolution"))
-    entry = found.setdefault(
-        key,
-        {
-            "name": str(kind),
-            "of": left,
-            "metric": metric,
-            "better": record.get("better", "min"),
-            "extractor": record.get("extractor"),
-            "values": {},
-        },
-    )
-    entry["values"].setdefault(pair, []).append(float(value))
 
 
 def _command(command: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ that a page moves through them without loading again. One picture is in memory a
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,20 +20,15 @@ from PIL import Image
 
 from stylegan_tl.files import write_atomic
 
-__all__ = [
-    "Strip",
-    "choose_steps",
-    "frame",
-    "grids_of",
-    "nearest_of",
-    "write_picture",
-    "write_strip",
-]
+__all__ = ["Strip", "choose_steps", "frame", "grids_of", "nearest_of"]
+__all__ += ["ratio_of", "write_picture", "write_strip"]
 
 _GAP = 2  # white pixels between and around the images of a grid
 _LARGEST = 128  # pixels of an image in a strip
 _SIDE = 16383  # WebP's longest side
 _QUALITY = 82
+_MARKS = (0.125, 0.25, 0.5, 1, 2, 5, *(10 * 2**i for i in range(14)))  # as callbacks.snapshots
+_BATCH = 0.07  # kimg
 _NAME = re.compile(r"kimg(\d+(?:\.\d+)?)\.png")
 
 
@@ -57,15 +54,43 @@ def nearest_of(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
+def ratio_of(folder: Path) -> list[float] | None:
+    """The smallest and the largest ratio in nearest.json: a distance to the nearest training image,
+    over the one that training images have among themselves."""
+    try:
+        rows = json.loads((folder / "nearest.json").read_text(encoding="utf-8"))["rows"]
+        ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [min(ratios), max(ratios)] if ratios else None
+
+
 def choose_steps(recorded: Iterable[float], most: int) -> list[float]:
-    """At most `most` of the `recorded` kimg: the first, the last, and even in log kimg between.
+    """At most `most` of the `recorded` kimg: the first, the last, those that all runs keep (1/8, …,
+    1, 2, 5, 10, 20, 40, …; a batch later for some), and between them even in log kimg.
 
     >>> choose_steps([0, 1, 2, 3, 4, 5, 6, 7, 8], 5)
-    [0, 1, 2, 4, 8]
+    [0, 1, 2, 5, 8]
     """
     known = sorted(set(recorded))
     if len(known) <= most:
         return known
+    kept = {known[0], known[-1], *(_at(mark, known) for mark in _MARKS)}
+    if len(kept) > most:
+        return _even(sorted(kept), most)
+    more = (k for k in _even(known, most) if k not in kept)
+    return sorted([*kept, *itertools.islice(more, most - len(kept))])
+
+
+def _at(mark: float, known: Sequence[float]) -> float:
+    """The grid of a mark: that of the run whose batch passed it last; the first if none is near."""
+    near = [k for k in known if mark <= k <= 1.05 * mark]
+    soon = [k for k in near if k <= mark + _BATCH]
+    return max(soon) if soon else min(near, default=known[0])
+
+
+def _even(known: Sequence[float], most: int) -> list[float]:
+    """At most `most` of them, the first and the last with them, even in log kimg."""
     start = known[:1] if known[0] <= 0 else []
     positive = known[len(start) :]
     count = max(most - len(start), 2)

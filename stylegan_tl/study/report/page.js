@@ -79,7 +79,7 @@ function cellNumber(list) {
   if (!m) return h("p.big", "No complete trial");
   const spread = m.n < 2 ? "" : `; standard deviation ${three(m.sd)}, 95 % interval ${three(m.low)} to ${three(m.high)} (Student, ${m.n - 1} df)`;
   return [h("p.big", three(m.mean)),
-    h("p.note", `${state.metric} ${state.stat === "final" ? "at the end" : "at its best"}, mean of ${plural(m.n, "seed")}${spread}`)];
+    h("p.note", `${state.metric}, ${STATS[state.stat]}, mean of ${plural(m.n, "seed")}${spread}`)];
 }
 function cellCurves(list) {
   const rows = (t) => (t.metrics[state.metric] || []).filter((r) => known(r[1])).map(([k, v]) => [k, v, v, v, 1]);
@@ -89,9 +89,11 @@ function cellCurves(list) {
 }
 function cellNearest(list) {
   if (!list.length) return null;
-  const alt = "generated images and the training images nearest to them";
-  return h("section", h("h3", "Nearest training images"), list.map((t) => (
-    h("figure.card", later(t.nearest, { alt, class: "nearest" }), h("figcaption", `seed ${t.seed}`)))));
+  const alt = "above generated images, below the training images nearest to them";
+  const far = (r) => r ? `; ${r[0].toFixed(2)} to ${r[1].toFixed(2)} times as far as training images are from each other` : "";
+  return h("section", h("h3", "Nearest training images"),
+    h("p.note", "Above: the generated images that are nearest to a training image. Below: that training image."),
+    list.map((t) => h("figure.card", later(t.nearest.file, { alt, class: "nearest" }), h("figcaption", `seed ${t.seed}${far(t.nearest.ratio)}`))));
 }
 function cellDifferences(list, differing) {
   const say = (x) => x === null || x === undefined ? "absent" : typeof x === "object" ? JSON.stringify(x) : String(x);
@@ -125,10 +127,10 @@ function trialCard(t) {
 
 function header() {
   const done = trials.filter((t) => t.state === "complete").length;
-  const hours = trials.reduce((a, t) => a + (t.seconds || 0), 0) / 3600;
+  const seconds = trials.reduce((a, t) => a + (t.seconds || 0), 0);
   const facts = { sources: sources.length, targets: targets.length, strategies: strategies.length, models: models.length,
     seeds: seeds.length, "trials complete": done === trials.length ? done : `${done} of ${trials.length}`,
-    "kimg each": unique(trials.map((t) => number(t.budget ?? t.kimg))).join(", "), "hours of training": hours.toFixed(1) };
+    "kimg each": unique(trials.map((t) => number(t.budget ?? t.kimg))).join(", "), "of training": clock(seconds) };
   document.getElementById("page").append(
     h("p.eyebrow", data.question ? `Study ${data.title}` : "Study"), h("h1", data.question || data.title),
     ...data.verdict.map((p) => h("p.verdict", p)),
@@ -139,9 +141,11 @@ function header() {
 function footer() {
   const commits = unique(trials.map((t) => t.commit && t.commit.sha.slice(0, 7) + (t.commit.dirty ? " with changes" : "")));
   const said = (m) => Object.entries(m.protocol).filter(([, v]) => v !== null)
-    .map(([k, v]) => `${k.replaceAll("_", " ")} ${String(v).slice(0, k.endsWith("digest") ? 12 : 60)}`).join("; ");
+    .map(([k, v]) => `${k === "resize" ? "for features" : k.replaceAll("_", " ")} ${String(v).slice(0, k.endsWith("digest") ? 12 : 60)}`).join("; ");
+  const sizes = data.resolutions.length ? h("p", `Images are generated and trained on at ${data.resolutions.join(", ")} px; `
+    + "for its features an extractor resizes them first, as each metric says.") : null;
   document.getElementById("page").append(h("footer.note",
-    Object.entries(data.metrics).map(([name, m]) => h("p", h("b", name), ` (${m.better === "min" ? "lower" : "higher"} is better): ${said(m)}`)),
+    Object.entries(data.metrics).map(([name, m]) => h("p", h("b", name), ` (${m.better === "min" ? "lower" : "higher"} is better): ${said(m)}`)), sizes,
     h("p", `Made ${data.created.slice(0, 16).replace("T", " ")} UTC by stylegan_tl ${data.version}; trials at commit ${commits.filter(Boolean).join(", ") || "unknown"}.`)));
 }
 function theme() {

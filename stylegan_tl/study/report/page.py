@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,6 @@ from stylegan_tl.page import as_json, escaped, fill, picture
 from stylegan_tl.study.report.collect import (
     Study,
     collect,
-    predictors,
     scratch_name,
     usual_augment,
 )
@@ -24,9 +23,11 @@ from stylegan_tl.study.report.frames import (
     choose_steps,
     grids_of,
     nearest_of,
+    ratio_of,
     write_picture,
     write_strip,
 )
+from stylegan_tl.study.report.measures import add_measures, choices, intervals, predictors
 
 __all__ = ["report"]
 
@@ -50,6 +51,7 @@ def report(
     metric: str | None = None,
     distances: Iterable[str | Path] = (),
     factors: Iterable[str] = (),
+    baseline: str | None = None,
     cells: Iterable[Mapping[str, Any]] = (),
     images: str = "auto",
     samples: int = 8,
@@ -58,7 +60,8 @@ def report(
     """Write the page of the trials under `folders` to `out`; return its path.
 
     `verdict` is plain text, a blank line between paragraphs; `metric` is shown first; `distances`
-    are files of `python -m stylegan_tl.distance`; `factors` are keys of the configuration that tell
+    are files of `python -m stylegan_tl.study distances`; `baseline` is the control whose best sets
+    the X of "kimg until X" (scratch); `factors` are keys of the configuration that tell
     cells apart beside the chosen options; `cells` (mappings with source, target, freeze, model and
     augment) are shown as missing where no trial is. Of each run `samples` latents are shown at
     no more than `frames` kimg. `images`: "embed", "folder" (beside the page, `<name>_files`),
@@ -75,7 +78,9 @@ def report(
     if not study.trials:
         found = "; ".join(study.problems) or "there is no trial.json"
         raise ValueError(f"no trial to report under {', '.join(map(str, roots))}: {found}")
-    known, usual = predictors(map(Path, distances)), usual_augment(study)
+    usual, metric = usual_augment(study), _metric(study, metric)
+    add_measures(study.trials, roots, out.parent, tuple(factors), baseline or "scratch")
+    controls = sorted({t["source"] for t in study.trials if t["scratch"]})
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f"{out.stem}_files")
     steps = [] if images == "none" else _write_pictures(study, beside, samples, frames)
@@ -88,13 +93,16 @@ def report(
         "verdict": [part.strip() for part in (verdict or "").split("\n\n") if part.strip()],
         "created": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "version": __version__,
-        "metric": metric if metric in study.metrics else next(iter(study.metrics), None),
+        "metric": metric,
+        "resolutions": sorted({c["resolution"] for _, c in study.runs if c.get("resolution")}),
+        "goal": baseline or "scratch",
+        "intervals": intervals(study.trials, study.metrics, controls),
         "metrics": study.metrics,
         "trials": study.trials,
         "sources": study.sources,
         "differences": study.differences,
+        **_known_before(study, roots, distances, metric, tuple(factors)),
         "problems": study.problems,
-        "predictors": known,
         "cells": [_asked(cell, study.trials[0], usual) for cell in cells],
         "steps": steps,
         "pictures": "" if embed else f"{beside.name}/",
@@ -103,6 +111,31 @@ def report(
     if embed or not steps:
         _remove_pictures(beside, keep=set())
     return out
+
+
+def _metric(study: Study, wanted: str | None) -> str | None:
+    return wanted if wanted in study.metrics else next(iter(study.metrics), None)
+
+
+def _known_before(
+    study: Study,
+    roots: Iterable[Path],
+    distances: Iterable[str | Path],
+    metric: str | None,
+    factors: Sequence[str],
+) -> dict[str, list[dict[str, Any]]]:
+    """The predictors, and how well each of them chose sources; what cannot be scored is told."""
+    sizes = {config.get("resolution") for _, config in study.runs} - {None}
+    resolution = sizes.pop() if len(sizes) == 1 else None
+    found: dict[str, list[dict[str, Any]]] = {"predictors": [], "choices": []}
+    for path in map(Path, distances):
+        try:
+            found["predictors"] += predictors(path, study.trials, resolution)
+            if metric is not None:
+                found["choices"] += choices(roots, path, metric, factors, resolution)
+        except ValueError as error:
+            study.problems.append(str(error))
+    return found
 
 
 def _asked(
@@ -132,7 +165,7 @@ def _write_pictures(study: Study, into: Path, samples: int, frames: int) -> list
         nearest = nearest_of(folder)
         if nearest and (name := write_picture(into, nearest)):
             used.add(name)
-            trial["nearest"] = name
+            trial["nearest"] = {"file": name, "ratio": ratio_of(folder)}
     _remove_pictures(into, keep=used)
     return steps
 

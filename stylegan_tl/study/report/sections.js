@@ -29,19 +29,21 @@ function matrices() {
     return { s, t, f, list, m };
   }) });
   const grids = (byFreeze ? sources : strategies).map((panel) => (
-    { panel, rows: (byFreeze ? strategies : sources).map(line(panel)), controls: controls.map(line(panel)) }));
+    { panel, rows: (byFreeze ? strategies : sources).map(line(panel)) }));
   const total = (r) => mean(r.cells.map((c) => c.m ? sign(direction()) * c.m.mean : 1e9));
   if (byFreeze) for (const g of grids) g.rows.sort((a, b) => total(a) - total(b));
+  if (controls.length) grids.push({ panel: "controls", rows: controls.map(line("")), control: true });
   const text = fixed(all), scale = shade(all);
   const least = Math.min(680, (byFreeze ? 150 : 110) + 90 * targets.length);
   refill(sections.matrix,
     h("div.controls", common(), sources.length > 1 && strategies.length > 1
       ? choose("Rows are", "rows", ["source", "freeze"], rowWord) : null, factors()),
     h("div.panels", { style: { "--least": `${least}px` } }, grids.map((g) => matrix(g, text, scale))),
-    colourKey(all, text),
+    h("div.keys", colourKey(all, text),
+      h("div.key", h("span.sample", "\u2605"), `best ${byFreeze ? "strategy" : "source"} for a target, in its table`)),
     h("p.note", `${what()}: the mean over the complete seeds, \u00b1 their standard deviation, and how many. `
-      + `Ringed: the best ${byFreeze ? "strategy" : "source"} for a target. Enter or a click opens the trials `
-      + "of a cell; arrow keys move between cells."));
+      + (state.stat === "kimg_to_reach" ? "Never: the budget ended before it was reached; such runs are in no mean. " : "")
+      + "Enter or a click opens the trials of a cell; arrow keys move between cells."));
 }
 function shade(all) {  // value -> how much of which colour
   const low = Math.min(...all), high = Math.max(...all);
@@ -61,15 +63,18 @@ function colourKey(all, text) {
 }
 function matrix(g, text, scale) {
   const better = sign(direction()), byFreeze = state.rows === "freeze";
-  const best = targets.map((_, j) => Math.min(...g.rows.map((r) => r.cells[j].m ? better * r.cells[j].m.mean : Infinity)));
-  const rivals = targets.map((_, j) => g.rows.filter((r) => r.cells[j].m).length);
-  const isBest = (c, j) => rivals[j] > 1 && c.m && better * c.m.mean === best[j];
-  const line = (own) => (r) => h("tr", h("th", { scope: "row", title: r.row }, short(r.row)),
-    r.cells.map((c, j) => h("td", heat(c, text, scale, own && isBest(c, j)))));
+  const never = (c) => c.list.some((t) => t.state === "complete" && !arrived(t));
+  const order = (c) => c.m && !never(c) ? better * c.m.mean : Infinity;  // one that never arrived is no best
+  const best = targets.map((_, j) => Math.min(...g.rows.map((r) => order(r.cells[j]))));
+  const rivals = targets.map((_, j) => g.rows.filter((r) => r.cells[j].m || never(r.cells[j])).length);
+  const isBest = (c, j) => !g.control && rivals[j] > 1 && known(best[j]) && order(c) === best[j];
+  const line = (r) => h("tr", h("th", { scope: "row", title: r.row }, short(r.row)),
+    r.cells.map((c, j) => h("td", heat(c, text, scale, isBest(c, j)))));
+  const name = g.control ? "From random weights" : byFreeze ? `from ${short(g.panel)}` : g.panel;
   const table = h("table.matrix", { onkeydown: arrows, "data-panel": g.panel },
-    h("caption", byFreeze ? `from ${short(g.panel)}` : g.panel, h("span", byFreeze ? "" : frozen(g.panel))),
+    h("caption", name, h("span", g.control ? "the controls of every strategy" : byFreeze ? "" : frozen(g.panel))),
     h("thead", h("tr", h("td"), targets.map((t) => h("th", { scope: "col", title: t }, short(t))))),
-    h("tbody", g.rows.map(line(true))), controls.length ? h("tbody", g.controls.map(line(false))) : null);
+    h("tbody", g.rows.map(line)));
   table.querySelectorAll(".heat").forEach((b, i) => { b.tabIndex = i ? -1 : 0; });
   return h("div.scroll", table);
 }
@@ -88,16 +93,18 @@ function heat(c, text, scale, best) {
   const given = { type: "button", "data-cell": cell, onclick: () => openCell(cell) };
   if (!c.m) {
     const open = unique(c.list.filter((t) => t.state !== "complete").map((t) => t.state));
-    const why = open.join(", ") || (state.show === "value" ? "no value" : "no baseline");
+    const never = c.list.some((t) => t.state === "complete" && !arrived(t));
+    const why = open.join(", ") || (never ? "never" : state.show === "value" ? "no value" : "no baseline");
     return h("button.heat.broken", { ...given, "aria-label": `${label}: ${why}` }, why);
   }
   const { p, to } = scale(c.m.mean), failed = c.list.filter((t) => t.state === "failed").length;
   const main = (state.show !== "value" && c.m.mean > 0 ? "+" : "") + text(c.m.mean);
   const spread = `${c.m.sd === null ? "" : `\u00b1 ${text(c.m.sd)} \u00b7 `}n ${c.m.n}`;
-  const lost = failed ? `${failed} failed` : "";
+  const never = c.list.filter((t) => t.state === "complete" && !arrived(t)).length;
+  const lost = [failed && `${failed} failed`, never && `${never} never`].filter(Boolean).join(", ");
   const button = h("button.heat", { ...given, style: { "--p": p.toFixed(1), "--to": to },
     "aria-label": [`${label}: ${main}`, spread, lost, best ? "the best" : ""].filter(Boolean).join(", ") },
-  h("b", main), h("small", spread), lost ? h("small", lost) : null);
+  h("b", best ? h("span.star", { "aria-hidden": "true" }, "\u2605 ") : null, main), h("small", spread), lost ? h("small", lost) : null);
   button.classList.toggle("best", Boolean(best));
   return button;
 }
@@ -198,6 +205,10 @@ function tab(id, at, names) {
 
 // ---- strategies and predictors -----------------------------------------------------------------
 
+function intervalOf(freeze) {  // by the bootstrap of study/statistics.py
+  const control = state.show === "value" ? "" : state.control;
+  return data.intervals[[state.metric, state.stat, state.show, control, state.model, state.variant, freeze].join("|")] || [null, null];
+}
 function strategyTable() {
   const cells = sources.flatMap((s) => targets.map((t) => (
     { name: `${short(s)} \u2192 ${short(t)}`, by: strategies.map((f) => measure(cellOf(s, t, f))) })));
@@ -205,45 +216,67 @@ function strategyTable() {
   const rankIn = (c, i) => 1 + c.by.filter((m) => m && better * m.mean < better * c.by[i].mean).length;
   const rows = strategies.map((f, i) => {
     const own = cells.filter((c) => c.by[i]), values = own.map((c) => c.by[i].mean);
-    return { f, own: own.map((c) => [c.name, c.by[i].mean]), rank: own.length && mean(own.map((c) => rankIn(c, i))), m: interval(values) };
+    const m = interval(values), [low, high] = intervalOf(f);
+    return { f, own: own.map((c) => [c.name, c.by[i].mean]), rank: own.length && mean(own.map((c) => rankIn(c, i))), m: m && { ...m, low, high } };
   }).filter((r) => r.m).sort((a, b) => better * (a.m.mean - b.m.mean));
   const all = rows.flatMap((r) => r.m.values).concat(state.show === "value" ? [] : [0]);
   const low = Math.min(...all), high = Math.max(...all), log = low > 0 && high / low > 8, text = fixed(all);
   const part = partOf(low, high, log), at = (x) => `${(2 + 96 * Math.min(1, Math.max(0, part(Math.max(x, low))))).toFixed(2)}%`;
   const heads = ["Strategy", "Pairs", "Mean rank", "Mean", "95 % interval", `${text(low)} to ${text(high)}${log ? ", log scale" : ""}`, "Frozen of G", "of D"];
   const row = (r) => h("tr", h("th", { scope: "row" }, r.f), h("td.num", String(r.m.n)), h("td.num", r.rank.toFixed(1)),
-    h("td.num", text(r.m.mean)), h("td.num", r.m.n > 2 ? `${text(r.m.low)} to ${text(r.m.high)}` : "\u2013"), h("td", dots(r, at, text)),
+    h("td.num", text(r.m.mean)), h("td.num", known(r.m.low) ? `${text(r.m.low)} to ${text(r.m.high)}` : "\u2013"), h("td", dots(r, at, text)),
     ["G", "D"].map((net) => h("td.num", percent((shareOf(r.f) || { share: {} }).share[net]))));
   refill(sections.strategies, h("div.controls", common(), factors()), !rows.length
     ? h("p.note", "No complete trial has this value.")
     : h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i && i !== 5 ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", rows.map(row)))),
-  h("p.note", `${what()}. A small dot is a pair (mean over seeds), the ring their mean, the bar Student\u2019s 95 % interval `
-    + "over three pairs or more. Mean rank: 1 is the best strategy of a pair. Pairs that share a source or a target are not independent: "
-    + "the interval is too narrow for other domains."));
+  h("p.note", `${what()}. A small dot is a pair (mean over seeds), the ring their mean, the bar and the interval 95 % by the `
+    + "stratified bootstrap: seeds drawn anew within each pair, from three seeds on. Mean rank: 1 is the best strategy of a pair. "
+    + "The interval is over training noise on these pairs; it says nothing of other domains."));
 }
 function dots(r, at, text) {
-  const bar = { left: at(r.m.low), width: `calc(${at(r.m.high)} - ${at(r.m.low)})` };
+  const bar = known(r.m.low) && { left: at(r.m.low), width: `calc(${at(r.m.high)} - ${at(r.m.low)})` };
   return h("div.strip", { "aria-hidden": "true" }, state.show === "value" ? null : h("s", { style: { left: at(0) } }),
     r.own.map(([name, x]) => h("i", { style: { left: at(x) }, title: `${name}: ${text(x)}` })),
-    r.m.n > 2 ? h("b", { style: bar }) : null, h("u", { style: { left: at(r.m.mean) } }));
+    known(r.m.low) ? h("b", { style: bar }) : null, h("u", { style: { left: at(r.m.mean) } }));
 }
 
-const OF = { model: "source model", images: "source images", target: "target images" };
+const MOST_CHARTS = 6;
+const signed = (x) => known(x) ? minus((x > 0 ? "+" : "") + x.toFixed(2)) : "\u2013";
 function predictorCharts() {
   const cells = sources.flatMap((s) => targets.map((t) => ({ s, t, m: measure(cellOf(s, t, state.freeze)) }))).filter((c) => c.m);
   const score = (list, p) => spearman(list.map((q) => sign(p.better) * q.x), list.map((q) => sign(direction()) * q.y));
-  const charts = data.predictors.map((p) => {
+  const all = data.predictors.filter((p) => p.model === state.model).map((p) => {
     const points = cells.map(({ s, t, m }) => ({ s, t, x: p.values[`${s}|${t}`], y: m.mean })).filter((q) => known(q.x));
     const within = targets.map((t) => score(points.filter((q) => q.t === t), p)).filter(known);
     return { p, points, rho: score(points, p), within };
   }).filter((c) => c.points.length > 1).sort((a, b) => (b.rho ?? -2) - (a.rho ?? -2));
-  const signed = (x) => known(x) ? minus(x.toFixed(2)) : "\u2013";
-  const chart = (c, width) => h("div.chart", h("h3", c.p.name, h("span", ` \u00b7 ${OF[c.p.of]}`)),
+  const charts = state.charts ? all : all.slice(0, MOST_CHARTS);
+  const chart = (c, width) => h("div.chart", h("h3", c.p.name),
     h("p.note", `Spearman ${signed(c.rho)} over ${plural(c.points.length, "pair")}`,
       c.within.length ? `; ${signed(mean(c.within))} within a target (mean of ${c.within.length})` : ""), scatter(c, width));
-  const none = "No predictor was measured for two pairs of this study; python -m stylegan_tl.distance measures them.";
-  refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()),
-    charts.length ? [targetKey(), panels(charts.length, 260, (width) => charts.map((c) => chart(c, width)))] : h("p.note", none),
+  const none = "No predictor was measured for two pairs of this study; python -m stylegan_tl.study distances measures them.";
+  const more = all.length > charts.length ? h("p", h("button.quiet", { type: "button", "data-focus": "charts",
+    onclick: () => { state.charts = true; draw("predictors"); } }, `Show all ${all.length}`)) : null;
+  refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()), choiceTable(),
+    charts.length ? [targetKey(), panels(charts.length, 260, (width) => charts.map((c) => chart(c, width))), more] : h("p.note", none),
     h("p.note", `Each mark is a pair; its shape and colour tell the target. Down the side: ${what()}. The coefficient is `
       + "signed so that +1 means the predictor orders the pairs as the outcome does, best first; pairs are few, so read it as a hint."));
+}
+function choiceTable() {  // of `study predict`: always the page's first metric at the end of training
+  const of = (row) => row.strategy.split(", ");
+  const list = data.choices.filter((row) => of(row)[0] === state.freeze && of(row)[1] === state.model);
+  if (!list.length) return null;
+  const cut = state.choices ? list : list.slice(0, 8), text = fixed(list.flatMap((r) => [r.regret, r.chance]));
+  const range = ([low, high], form) => known(low) && known(high) ? ` [${form(low)}, ${form(high)}]` : "";
+  const heads = ["Predictor", "Spearman within a target", "Kendall", "Top-1 regret", "by chance", "Spearman, learned", "Pairs"];
+  const row = (r) => h("tr", h("th", { scope: "row" }, r.predictor),
+    h("td.num", signed(r.spearman) + range(r.spearman_targets, signed)), h("td.num", signed(r.kendall)),
+    h("td.num", text(r.regret) + range(r.regret_targets, text)), h("td.num", text(r.chance)),
+    h("td.num", signed(r.spearman_learned)), h("td.num", String(r.pairs)));
+  const more = list.length > cut.length ? h("p", h("button.quiet", { type: "button", "data-focus": "choices",
+    onclick: () => { state.choices = true; draw("predictors"); } }, `Show all ${list.length} predictors`)) : null;
+  return h("div.choices", h("h3", "Which of them chooses the best source for a target?"),
+    h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", cut.map(row)))), more,
+    h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval over targets. Regret: how much worse the chosen source is `
+      + "than the best one, and one chosen by chance. Learned: the direction of the predictor is taken from the other targets alone."));
 }
