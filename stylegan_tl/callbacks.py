@@ -287,7 +287,7 @@ class Ticker(pl.Callback):
             self._tick(trainer, model, last=done)
             self._mark = time.perf_counter()
         else:
-            if any(before < mark <= model.nimg for mark in self._snapshots):
+            if any(model.nimg_before < mark <= model.nimg for mark in self._snapshots):
                 self._snapshot(trainer, model)
             if self.interrupt.signal is not None:
                 self._stop_watch()

@@ -312,7 +312,11 @@ def test_further_factors_of_a_study_tell_cells_apart(tmp_path):
 def test_the_verb_reads_a_study_and_its_options(study, tmp_path, capsys):
     cell = SimpleNamespace(values={"source": "scratch", "target": TARGETS[0]}, source="scratch")
     plan = SimpleNamespace(
-        name="rooms", question="Which?", metric=METRIC, factors=["source"], cells=lambda: [cell],
+        name="rooms",
+        question="Which?",
+        metric=METRIC,
+        factors=["source"],
+        cells=lambda: [cell],
         baseline="scratch",
     )
     (tmp_path / "verdict.txt").write_text("The bedroom.")
