@@ -221,11 +221,18 @@ def _devices(trainer: dict[str, Any], config: dict[str, Any]) -> list[str]:
     if count > 1 and trainer["strategy"] not in ("auto", "ddp"):
         problems.append(f"trainer.strategy={trainer['strategy']}: use ddp for several devices")
     for name, model in (("", config["model"]), ("pretrain.", config["pretrain"].get("model"))):
-        size = model and model["training"]["batch_size"]
-        if _is_int(size) and size % count:
-            key = f"{name}model.training.batch_size"
-            problems.append(f"{key}={size}: {count} devices share it equally, so use a multiple")
+        for key, size in _batch_sizes(model or {}):
+            if _is_int(size) and size % count:
+                said = f"{name}model.{key}={size}"
+                problems.append(f"{said}: {count} devices share it equally, so use a multiple")
     return problems
+
+
+def _batch_sizes(model: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Every batch size of a model's options, by key: also those of single resolutions."""
+    by_resolution = ((model.get("growth") or {}).get("batch_size") or {}).items()
+    plan = [("training.batch_size", model["training"]["batch_size"])] if model else []
+    return plan + [(f"growth.batch_size.{at}", size) for at, size in by_resolution]
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:

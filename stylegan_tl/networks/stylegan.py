@@ -124,7 +124,7 @@ class Epilogue(nn.Module):
         self, x: Tensor, w: Tensor, *, noise: str, generator: torch.Generator | None
     ) -> Tensor:
         """Map `[N, C, H, W]` and `w [N, w_dim]` to `[N, C, H, W]`."""
-        image = self._noise(len(x), noise, generator)
+        image = self._noise(x.shape[0], noise, generator)
         if image is not None:
             x = torch.addcmul(x, image, self.noise_strength[:, None, None])
         x = scale_act(x, b=self.bias, slope=0.2)
@@ -179,7 +179,7 @@ class SynthesisBlock(nn.Module):
     ) -> Tensor:
         """Take the features of half the size (None: begin) and two styles; return the features."""
         if x is None:
-            x = laid_out(self.const.expand(len(ws[0]), -1, -1, -1))
+            x = laid_out(self.const.expand(ws[0].shape[0], -1, -1, -1))
         else:
             x = filter2d(self.conv0(x, up=2), self.blur)
         options = dict(noise=noise, generator=generator)
@@ -209,7 +209,12 @@ class Synthesis(nn.Module):
             self.add_module(f"b{r}", block)
             width = out
         self.register_buffer("lod", torch.zeros([]))
+        self.pinned: float | None = None
         self.num_ws = 2 * len(self.resolutions)
+
+    def pin(self) -> None:
+        """Make lod as it is now a constant, for exporters, which cannot look into a tensor."""
+        self.pinned = self.lod.item()
 
     def forward(
         self, ws: Tensor, *, noise: str = "random", generator: torch.Generator | None = None
@@ -220,7 +225,7 @@ class Synthesis(nn.Module):
         """
         check_noise(noise)
         resolution = self.resolutions[-1]
-        top, share = stage_of(self.lod.item(), resolution)
+        top, share = stage_of(self.lod.item() if self.pinned is None else self.pinned, resolution)
         w = ws.float().unbind(dim=1)
         x = below = None
         for i, r in enumerate(self.resolutions[: self.resolutions.index(top) + 1]):

@@ -46,6 +46,8 @@ class Whole(nn.Module):
         self.truncates = has_truncation(model)
         if self.truncates:
             self.G.synthesis.bf16 = False
+        if hasattr(self.G, "synthesis") and hasattr(self.G.synthesis, "pin"):
+            self.G.synthesis.pin()
         self.register_buffer("c", labels(model, 1, label))
         self.eval()
 
