@@ -28,6 +28,7 @@ __all__ = [
     "build",
     "cache_of",
     "check_strategy",
+    "check_target",
     "model_of",
     "named_source",
     "open_domain",
@@ -109,6 +110,15 @@ def check_strategy(
     blank = blank_model(config, freeze.strategy, named)
     freeze.select(blank)
     return blank
+
+
+def check_target(target: Target, strategy: Strategy) -> None:
+    """Raise ValueError if the strategy adds classes and the target has none."""
+    if strategy.adds_classes and not target.dataset.label_dim:
+        raise ValueError(
+            f"freeze=add_category: {target.dataset.name} has no classes; put its images into one "
+            "subfolder for each, the source's among them"
+        )
 
 
 def build(
