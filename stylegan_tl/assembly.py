@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 
 from stylegan_tl.callbacks import FixedSamples
 from stylegan_tl.data.open import open_dataset
@@ -18,6 +19,7 @@ from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.models.inherited import Inherited
 from stylegan_tl.source.classes import ClassMatch, class_tables, match_classes, with_classes
 from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
@@ -77,8 +79,7 @@ def cache_of(config: dict[str, Any]) -> Path:
 
 def model_of(config: dict[str, Any], network: dict[str, Any]) -> AdversarialModel:
     """A fresh model of the configured family and training plan with the given network."""
-    fields = {k: v for k, v in config["model"].items() if k != "network"}
-    return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
+    return _made(config, _fields(config), network)
 
 
 def named_source(config: dict[str, Any]) -> SourceModel | None:
@@ -87,7 +88,7 @@ def named_source(config: dict[str, Any]) -> SourceModel | None:
     if not path:
         return None
     source = read_model(Path(path))
-    _check_fits(config, source)
+    _inherited(config, source)
     return source
 
 
@@ -96,9 +97,13 @@ def blank_model(
 ) -> AdversarialModel:
     """The networks of the source model that is named, or else of `model=`, without any values."""
     some = 2 if strategy.adds_classes else 0  # a source that is not there yet may have classes
-    network = named.network if named else {**config["model"]["network"], "c_dim": some}
+    fields = _fields(config)
+    network = {**config["model"]["network"], "c_dim": some}
+    if named:
+        inherited = _inherited(config, named)
+        fields, network = inherited.fields, inherited.network
     with torch.device("meta"):
-        return model_of(config, {**network, **strategy.network})
+        return _made(config, fields, {**network, **strategy.network})
 
 
 def check_strategy(
@@ -149,23 +154,23 @@ def build(
 def _from_source(
     config: dict[str, Any], dataset: PackedDataset, source: SourceModel, strategy: Strategy
 ) -> tuple[AdversarialModel, dict[str, LoadReport]]:
-    _check_fits(config, source)
+    inherited = _inherited(config, source)
     for key, value in config["model"]["network"].items():
-        if source.network.get(key, value) != value:
+        if inherited.network.get(key, value) != value:
             say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
     had = source.network.get("c_dim", 0)
     c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
-    network = {**source.network, **strategy.network, "c_dim": c_dim}
-    reinit: tuple[str, ...] = ()
+    network = {**inherited.network, **strategy.network, "c_dim": c_dim}
+    reinit = inherited.fresh
     if network.get("miner") and not source.network.get("miner"):
-        reinit = ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
-    model = model_of(config, network)
+        reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
+    model = _made(config, inherited.fields, network)
     networks = [name for name, origin in strategy.init.items() if origin == "source"]
     model.from_source = tuple(networks)
     match = _classes(source, dataset, strategy) if had else None
     if match is not None:
         source, model.new_classes = with_classes(source, model, match), match.new
-    reports = load_into(model, source, networks=networks, reinit=reinit)
+    reports = load_into(model, source, networks=networks, reinit=reinit, left=inherited.left)
     model.reinitialised = reinit + (_new_tables(model) if match and match.new else ())
     for report in reports.values() if match is not None else ():
         report.classes, report.dropped = dict(match.origin), [*match.dropped]
@@ -193,18 +198,31 @@ def _new_tables(model: AdversarialModel) -> tuple[str, ...]:
     return tuple(n for name in class_tables(model) for n in (name, name.replace("G.", "G_ema.", 1)))
 
 
-def _check_fits(config: dict[str, Any], source: SourceModel) -> None:
-    """The source model is of the configured family and resolution."""
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    """What the model is made with besides its network."""
+    return {k: v for k, v in config["model"].items() if k != "network"}
+
+
+def _made(
+    config: dict[str, Any], fields: Mapping[str, Any], network: Mapping[str, Any]
+) -> AdversarialModel:
+    return instantiate(fields, network=network, seed=config["seed"], _convert_="all")
+
+
+def _inherited(config: dict[str, Any], source: SourceModel) -> Inherited:
+    """What is built on the source model, which must be of the configured family and fit it."""
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
             "choose the model option of the source"
         )
-    if source.network["resolution"] != config["resolution"]:
-        raise SourceError(
-            f"{source.path} was trained at {source.network['resolution']} px, resolution="
-            f"{config['resolution']}: use resolution={source.network['resolution']}"
+    family = get_class(source.model)
+    try:
+        return family.inherit(
+            _fields(config), source.network, source.state("G_ema"), config["resolution"]
         )
+    except ValueError as error:
+        raise SourceError(f"{source.path} {error}") from None
 
 
 def samples_of(config: dict[str, Any], model: AdversarialModel) -> FixedSamples:

@@ -48,13 +48,22 @@ def freeze_name(choice: str, schedule: str, anchors: Sequence[str]) -> str:
 
 
 def plain(cfg: Any) -> dict[str, Any]:
-    """A composed configuration as a plain dictionary; ConfigError names every missing value."""
+    """A composed configuration as a plain dictionary; ConfigError names every missing value.
+
+    Keys are strings, as they are once it has been a JSON file.
+    """
     from omegaconf import OmegaConf
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError("a value is needed for: " + ", ".join(f"{k}=…" for k in missing))
-    return OmegaConf.to_container(cfg, resolve=True)
+    return _by_name(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_by_name(item) for item in value]
+    return {str(k): _by_name(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def quote_paths(arguments: list[str]) -> list[str]:
@@ -82,6 +91,9 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
     the transfer's. Nothing else of the transfer leaks in: the same source is asked for by many.
     """
     own = config["pretrain"]
+    model = {**own["model"], "network": config["model"]["network"]}
+    if model.get("growth"):  # of the transfer
+        model["growth"] = {**model["growth"], "start_resolution": None}
     target = {k: v for k, v in config["source"].items() if k != "checkpoint"}
     return {
         **config,
@@ -89,7 +101,7 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
         "source": {"kind": "scratch", "name": "scratch", "checkpoint": None},
         "target": target,
         "freeze": {"_target_": "stylegan_tl.freeze.none.none"},
-        "model": {**own["model"], "network": config["model"]["network"]},
+        "model": model,
         "augment": own["augment"],
         "kimg": own["kimg"],
         "kimg_per_tick": own["kimg"] / 20,
@@ -185,7 +197,7 @@ def _training(config: dict[str, Any]) -> list[str]:
     problems = []
     for key in ("batch_size", "micro_batch", "r1_interval", "G_steps", "D_steps"):
         value = plan.get(key)  # an option of the user's own need not have the steps
-        if value is None and key not in ("batch_size", "r1_interval"):
+        if value is None and key != "batch_size":
             continue
         if not _is_int(value) or value < 1:
             problems.append(f"model.training.{key}={value}: use a whole number from 1")

@@ -30,6 +30,16 @@ SMALL_NETWORKS = {
         "model.pl_interval=2",
         "pretrain.model.training.batch_size=4",
     ],
+    "stylegan_small": [
+        "model.network.channel_base=256",
+        "model.network.channel_max=16",
+        "model.network.num_mapping_layers=2",
+        "model.network.z_dim=8",
+        "model.network.w_dim=8",
+        "model.training.batch_size=4",
+        "model.training.r1_interval=2",
+        "pretrain.model.training.batch_size=4",
+    ],
     "dcgan": [
         "model.network.width=4",
         "model.network.z_dim=8",
@@ -60,6 +70,21 @@ SMALL_NETWORKS = {
         "pretrain.model.pretrain_kimg=0.008",
     ],
 }
+
+SMALL_NETWORKS["stylegan_small_fixed"] = SMALL_NETWORKS["stylegan_small"]
+SMALL_NETWORKS["stylegan_small"] = [  # at 0.016 and at 0.032 kimg in the middle of a fade
+    *SMALL_NETWORKS["stylegan_small"],
+    *(
+        f"{model}.growth.{value}"
+        for model in ("model", "pretrain.model")
+        for value in (
+            "lod_initial_resolution=8",
+            "lod_training_kimg=0.003",
+            "lod_transition_kimg=0.02",
+            "batch_size={16: 2}",
+        )
+    ),
+]
 
 
 @pytest.fixture(autouse=True)

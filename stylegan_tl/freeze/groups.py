@@ -97,7 +97,30 @@ _GANGOGH = {
     ),
     "D": ((r"classes\.(weight|bias)", "embed head"), *_DCGAN["D"]),
 }
-_RULES = {"stylegan2": _STYLEGAN2, "dcgan": _DCGAN, "gangogh": _GANGOGH}
+_STYLEGAN = {
+    "G": (
+        *_STYLEGAN2["G"][:5],
+        (r"synthesis\.b(?P<r>\d+)\.epilogue\d\.affine\..*", "affine style block"),
+        (r"synthesis\.b(?P<r>\d+)\.(conv\d\.weight|epilogue\d\.bias)", "conv block"),
+        (r"synthesis\.b(?P<r>\d+)\.epilogue\d\.noise_(strength|const)", "noise block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\..*", "torgb block"),
+        (r"synthesis\.lod", ""),  # how far it has grown: the clock's, whatever stays
+    ),
+    "D": (
+        (r"b4\.fromrgb\..*", "fromrgb head"),
+        (r"b(?P<r>\d+)\.fromrgb\..*", "fromrgb block"),
+        (r"b4\.out\..*", "embed head"),  # with classes a row for each
+        (r"b4\.(conv|fc)\..*", "head"),
+        (r"b(?P<r>\d+)\.conv\d\..*", "conv block"),
+        (r"lod", ""),
+    ),
+}
+_RULES = {
+    "stylegan2": _STYLEGAN2,
+    "stylegan": _STYLEGAN,
+    "dcgan": _DCGAN,
+    "gangogh": _GANGOGH,
+}
 
 
 def parts_of(model: nn.Module) -> list[Part]:

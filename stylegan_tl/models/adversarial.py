@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stylegan_tl import ema, losses
 from stylegan_tl.models.added import Objective, Penalty
+from stylegan_tl.models.inherited import Inherited, unchanged
 from stylegan_tl.models.training import Training
 from stylegan_tl.processes import agree, average_gradients
 
@@ -78,6 +79,21 @@ class AdversarialModel(pl.LightningModule):
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
 
     # -- what a family defines ---------------------------------------------------------------
+
+    @classmethod
+    def inherit(
+        cls,
+        fields: Mapping[str, Any],
+        network: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        resolution: int,
+    ) -> Inherited:
+        """What a transfer at `resolution` builds, from a source's `network` and G_ema's state.
+
+        `fields` are the other arguments of the constructor. Raises ValueError, of which the
+        source is the subject, where it does not fit.
+        """
+        return unchanged(fields, network, resolution)
 
     def build(self, network: dict) -> tuple[nn.Module, nn.Module]:
         """Return G and D for the `network` dictionary of the hyper-parameters."""
@@ -159,7 +175,7 @@ class AdversarialModel(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam with the lazy-regularisation correction; all parameters, frozen ones are skipped."""
         plan = self.training_plan
-        D_interval = plan.r1_interval if plan.r1_gamma else 0
+        D_interval = (plan.r1_interval or 0) if plan.r1_gamma else 0
         G, G_interval = self._groups("G", plan.lr_G), self.G_interval
         if self.objective is not None:
             G, G_interval = self._groups("G", self.objective.lr_G) + self.objective.groups(), 0
@@ -196,7 +212,7 @@ class AdversarialModel(pl.LightningModule):
                     for i, part in enumerate(parts)
                 ]
                 stats |= _means(steps)
-                if plan.r1_gamma and iteration % plan.r1_interval == 0:
+                if plan.r1_gamma and plan.r1_interval and iteration % plan.r1_interval == 0:
                     stats |= self._step_R1(opt_D, real[parts[0]], label[parts[0]])
         return self._advance(stats)
 
@@ -258,7 +274,7 @@ class AdversarialModel(pl.LightningModule):
     ) -> dict[str, Tensor]:
         plan, generator = self.training_plan, self.generator("D")
         augment, targets = self.generator("augment_D"), self.generator("labels")
-        between = self.generator("gradient_penalty")
+        between, R1 = self.generator("gradient_penalty"), self.generator("augment_R1")
         z = self.latents(len(label), generator)
         opt_D.zero_grad(set_to_none=True)
         logits: list[tuple[Tensor, Tensor]] = []
@@ -274,6 +290,9 @@ class AdversarialModel(pl.LightningModule):
             logits.append((pair[0].detach(), pair[1].detach()))
             if plan.penalises_gradient:
                 self._penalise_gradient(real, fake, label, part, (between, augment), penalties)
+            if plan.r1_gamma and not plan.r1_interval:
+                r1 = self._penalise_R1(real, label, part, R1, plan.r1_gamma / 2)
+                penalties["r1"] = penalties.get("r1", 0) + r1
             self._penalise("D", real[part], label, part, extra, penalties)
         self._step(opt_D)
         real_logits, fake_logits = (torch.cat(side) for side in zip(*logits, strict=True))
@@ -349,15 +368,21 @@ class AdversarialModel(pl.LightningModule):
     ) -> dict[str, Tensor]:
         plan, augment = self.training_plan, self.generator("augment_R1")
         opt_D.zero_grad(set_to_none=True)
-        total = torch.zeros([], device=self.device)
-        for part in self._micro_batches(len(label)):
-            image = real[part].detach().requires_grad_(True)
-            logits = self.D(self._augmented(image, augment), label[part])
-            penalty = losses.r1_penalty(image, logits).sum() / len(label)
-            self.manual_backward(penalty * (plan.r1_gamma / 2 * plan.r1_interval))
-            total += penalty.detach()
+        weight = plan.r1_gamma / 2 * plan.r1_interval
+        parts = self._micro_batches(len(label))
+        total = sum(self._penalise_R1(real, label, part, augment, weight) for part in parts)
         self._step(opt_D)
         return {"r1": total}
+
+    def _penalise_R1(
+        self, real: Tensor, label: Tensor, part: slice, augment: torch.Generator, weight: float
+    ) -> Tensor:
+        """Add the gradients of R1 at a micro-batch, weighted; return its share of the mean."""
+        image = real[part].detach().requires_grad_(True)
+        logits = self.D(self._augmented(image, augment), label[part])
+        penalty = losses.r1_penalty(image, logits).sum() / len(label)
+        self.manual_backward(penalty * weight)
+        return penalty.detach()
 
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         """Step on the gradients of the whole batch."""

@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al. 2020a) as a LightningModule: style mixing and path length."""
+"""StyleGAN2 (Karras et al. 2020a) as a LightningModule: path length regularisation."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_tl import losses
-from stylegan_tl.models.adversarial import AdversarialModel, bf16_pays
+from stylegan_tl.models.adversarial import bf16_pays
+from stylegan_tl.models.style_based import StyleBased
 from stylegan_tl.networks import stylegan2
 from stylegan_tl.processes import mean
 
 __all__ = ["StyleGAN2"]
 
 
-class StyleGAN2(AdversarialModel):
+class StyleGAN2(StyleBased):
     """Skip generator, residual discriminator, lazy R1 and path length regularisation.
 
     `network`: resolution, z_dim, w_dim, c_dim, num_mapping_layers, channel_base, channel_max,
     mbstd_group_size, and miner where there is one. `training`: see `Training`.
     """
-
-    still = {"noise": "none"}
 
     def __init__(
         self,
@@ -54,10 +53,6 @@ class StyleGAN2(AdversarialModel):
         """Path length every `pl_interval` iterations, unless its weight is zero."""
         return self.pl_interval if self.pl_weight else 0
 
-    def synthesise(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Fakes from styles of two latents, crossed over at a random layer (style mixing)."""
-        return self.G.synthesis(self._styles(z, c, generator), generator=generator)
-
     def regularise_G(self, opt_G: torch.optim.Optimizer, c: Tensor) -> dict[str, Tensor]:
         """Path length regularisation on half of the batch (Karras et al. 2020a, section 3.2)."""
         generator = self.generator("path_length")
@@ -66,7 +61,7 @@ class StyleGAN2(AdversarialModel):
         z = self.latents(count, generator)
         lengths = []
         for part in self._micro_batches(count):
-            ws = self._styles(z[part], c[part], generator)
+            ws = self.styles(z[part], c[part], generator)
             if not ws.requires_grad:  # a frozen mapping network: w is an input like any other
                 ws = ws.detach().requires_grad_(True)
             images = self.G.synthesis(ws, generator=generator)
@@ -82,23 +77,3 @@ class StyleGAN2(AdversarialModel):
         _, moved = losses.path_length_penalty(torch.cat(lengths), self.pl_mean)
         self.pl_mean.copy_(moved)
         return {"path_length": torch.cat(lengths).mean()}
-
-    def _judged(
-        self, real: Tensor, fake: Tensor, label: Tensor, augment: torch.Generator
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One pass over both halves; minibatch statistics stay within each."""
-        both = self._augmented(torch.cat([real, fake]), augment)
-        return *self.D(both, torch.cat([label, label]), chunks=2).chunk(2), {}
-
-    def _styles(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        ws = self.G.mapping(z, c)
-        if self.G.mapping.training and torch.is_grad_enabled():
-            self.G.mapping.update_w_avg(ws[:, 0].detach())
-        if not self.style_mixing:
-            return ws
-        other = self.G.mapping(self.latents(len(z), generator), c)
-        draw = torch.rand(2, len(z), 1, generator=generator, device=z.device)
-        cutoff = 1 + (draw[0] * (ws.shape[1] - 1)).floor()
-        cutoff = torch.where(draw[1] < self.style_mixing, cutoff, ws.shape[1])
-        keep = torch.arange(ws.shape[1], device=z.device) < cutoff  # [N, num_ws]
-        return torch.where(keep.unsqueeze(2), ws, other)

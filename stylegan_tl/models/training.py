@@ -25,7 +25,8 @@ class Training:
     `batch_size` other real images. `loss`: "nonsaturating" (Goodfellow et al. 2014); "bce", the
     same by targets, which the three `label_…` change (see `losses.targets`); or "wgan_gp"
     (Gulrajani et al. 2017), with `gp_weight` and `drift_weight`, without normalisation over the
-    batch in D. Raises ValueError for what does not go together.
+    batch in D. `r1_interval` None puts R1 into every step of D, without a step of its own.
+    Raises ValueError for what does not go together.
     """
 
     batch_size: int = 32
@@ -34,7 +35,7 @@ class Training:
     lr_D: float = 0.0025
     betas: tuple[float, float] = (0.0, 0.99)
     r1_gamma: float = 1.0
-    r1_interval: int = 16
+    r1_interval: int | None = 16
     ema_kimg: float = 10.0
     ema_rampup: float | None = None
     loss: str = "nonsaturating"

@@ -6,23 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cuda_ops.bias_act import bias_act
+from cuda_ops.bias_act import ACTIVATIONS, bias_act
 from cuda_ops.conv2d import conv2d
 from cuda_ops.conv3x3 import conv3x3
 from cuda_ops.scale_act import scale_act
 from cuda_ops.upfirdn2d import downsample2d, setup_filter
 
 __all__ = [
-    "check_labels",
     "FIR",
     "Conv2d",
     "FullyConnected",
     "Miner",
     "channels",
+    "check_labels",
+    "check_noise",
     "demodulation",
     "laid_out",
     "minibatch_std",
     "normalize_2nd_moment",
+    "resolutions_to",
 ]
 
 FIR = (1.0, 3.0, 3.0, 1.0)
@@ -35,6 +37,13 @@ SQRT2 = math.sqrt(2)
 def channels(resolution: int, base: int, maximum: int) -> int:
     """Return the width at `resolution`: `base / resolution`, at most `maximum`."""
     return min(base // resolution, maximum)
+
+
+def resolutions_to(resolution: int) -> list[int]:
+    """4, 8, ... up to `resolution`; ValueError unless that is a power of two from 8."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"resolution={resolution}: a power of two from 8 is asked for")
+    return [2**i for i in range(2, resolution.bit_length())]
 
 
 def laid_out(x: Tensor) -> Tensor:
@@ -53,7 +62,11 @@ def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
 
 
 class FullyConnected(nn.Module):
-    """A linear layer with equalised learning rate (Karras 2018): `act(x @ W^T * gain + b)`."""
+    """A linear layer with equalised learning rate (Karras 2018): `act(x @ W^T * gain + b)`.
+
+    The gain of `act` (He et al. 2015) follows the activation, as in StyleGAN2, or with `he` is on
+    the weight, as in StyleGAN: then it is not on the bias.
+    """
 
     def __init__(
         self,
@@ -63,12 +76,14 @@ class FullyConnected(nn.Module):
         act: str = "linear",
         lr_multiplier: float = 1.0,
         bias_init: float = 0.0,
+        he: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
-        self.act = act
+        self.act, self.act_gain = act, 1.0 if he else ACTIVATIONS[act].gain
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.weight_gain *= ACTIVATIONS[act].gain if he else 1.0
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +91,8 @@ class FullyConnected(nn.Module):
         b = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
         if self.act == "linear":
             return torch.addmm(b, x, self.weight.t(), alpha=self.weight_gain)
-        return bias_act(x @ (self.weight * self.weight_gain).t(), b, act=self.act)
+        y = x @ (self.weight * self.weight_gain).t()
+        return bias_act(y, b, act=self.act, gain=self.act_gain)
 
 
 class Miner(nn.Module):
@@ -162,3 +178,10 @@ def check_labels(c: Tensor | None, c_dim: int) -> None:
     if c_dim > 0 and (c is None or c.ndim != 2 or c.shape[1] != c_dim):
         came = "none" if c is None else f"shape {tuple(c.shape)}"
         raise ValueError(f"this network takes labels [N, {c_dim}], got {came}")
+
+
+def check_noise(mode: str) -> None:
+    """Raise ValueError unless `mode` is a way that a synthesis network makes noise."""
+    modes = ("random", "const", "none")
+    if mode not in modes:
+        raise ValueError(f"noise={mode!r} is unknown; allowed: {', '.join(modes)}")

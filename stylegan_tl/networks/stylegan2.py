@@ -19,15 +19,16 @@ from stylegan_tl.networks.layers import (
     Miner,
     channels,
     check_labels,
+    check_noise,
     demodulation,
     laid_out,
     minibatch_std,
     normalize_2nd_moment,
+    resolutions_to,
 )
 
 __all__ = ["Discriminator", "Generator", "Mapping", "Synthesis"]
 
-NOISE_MODES = ("random", "const", "none")
 _CLAMP = 256.0  # of activations in bf16 (Karras 2020b, appendix D)
 
 
@@ -43,16 +44,18 @@ class Mapping(nn.Module):
         num_ws: int | None,
         num_layers: int,
         miner: bool = False,
+        he: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
         if miner:
             self.miner = Miner(FullyConnected(z_dim, z_dim), FullyConnected(z_dim, z_dim))
+        features = z_dim
         if c_dim > 0:
-            self.embed = FullyConnected(c_dim, w_dim)
-        features = z_dim + (w_dim if c_dim > 0 else 0)
+            self.embed = self.embedding(w_dim)
+            features += self.embed.weight.shape[0]
         for i in range(num_layers):
-            layer = FullyConnected(features, w_dim, act="lrelu", lr_multiplier=0.01)
+            layer = FullyConnected(features, w_dim, act="lrelu", lr_multiplier=0.01, he=he)
             self.add_module(f"fc{i}", layer)
             features = w_dim
         if num_ws is not None:
@@ -73,10 +76,7 @@ class Mapping(nn.Module):
         """
         check_labels(c, self.c_dim)
         z = self.miner(z.float()) if hasattr(self, "miner") else z
-        parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
-        if self.c_dim > 0:
-            parts.append(normalize_2nd_moment(self.embed(c.float())))
-        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x = self.joined(z, c)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
         if self.num_ws is None:
@@ -87,6 +87,17 @@ class Mapping(nn.Module):
         cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
         low = self.w_avg.lerp(ws[:, :cutoff], truncation_psi)
         return torch.cat([low, ws[:, cutoff:]], dim=1)
+
+    def embedding(self, w_dim: int) -> nn.Module:
+        """The table of classes: a layer whose weight is `[features, c_dim]`."""
+        return FullyConnected(self.c_dim, w_dim)
+
+    def joined(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """What the first layer takes: latent and label, each normalised."""
+        parts = [normalize_2nd_moment(z.float())] if self.z_dim > 0 else []
+        if self.c_dim > 0:
+            parts.append(normalize_2nd_moment(self.embed(c.float())))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     @torch.no_grad()
     def update_w_avg(self, w: Tensor, beta: float = 0.995) -> None:
@@ -210,6 +221,8 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """ws to an image: blocks of doubling resolution whose RGB contributions add up."""
 
+    skips = True  # blocks give features and the RGB so far
+
     def __init__(
         self,
         *,
@@ -221,7 +234,7 @@ class Synthesis(nn.Module):
         bf16: bool,
     ) -> None:
         super().__init__()
-        self.resolutions = _resolutions(resolution)
+        self.resolutions = resolutions_to(resolution)
         self.bf16 = bf16
         width = 0
         for r in self.resolutions:
@@ -238,8 +251,7 @@ class Synthesis(nn.Module):
 
         `noise` is "random" (from `generator`), "const" (the stored image) or "none".
         """
-        if noise not in NOISE_MODES:
-            raise ValueError(f"noise={noise!r} is unknown; allowed: {', '.join(NOISE_MODES)}")
+        check_noise(noise)
         dtype = torch.bfloat16 if self.bf16 else torch.float32
         w, first = ws.float().unbind(dim=1), 0
         x = img = None
@@ -356,7 +368,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.resolution, self.c_dim, self.bf16 = resolution, c_dim, bf16
-        self.resolutions = _resolutions(resolution)[:0:-1]
+        self.resolutions = resolutions_to(resolution)[:0:-1]
         width = {r: channels(r, channel_base, channel_max) for r in [*self.resolutions, 4]}
         for r in self.resolutions:
             rgb = img_channels if r == resolution else 0
@@ -383,9 +395,3 @@ class Discriminator(nn.Module):
             return x
         label = self.mapping(None, c)
         return (x * label).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
-
-
-def _resolutions(resolution: int) -> list[int]:
-    if resolution < 8 or resolution & (resolution - 1):
-        raise ValueError(f"resolution={resolution}: a power of two from 8 is asked for")
-    return [2**i for i in range(2, resolution.bit_length())]

@@ -75,8 +75,12 @@ def match_classes(
 
 def class_tables(model: nn.Module) -> list[str]:
     """The tensors of `model.G` and `model.D` with a row for each class: 'G.embed.weight'."""
-    names = (f"{n}.{key}" for n in "GD" for key in getattr(model, n).state_dict())
-    return [name for name in names if class_axis(name[2:]) is not None]
+    return [
+        f"{n}.{key}"
+        for n in "GD"
+        for key in getattr(model, n).state_dict()
+        if class_axis(getattr(model, n), key) is not None
+    ]
 
 
 def with_classes(source: SourceModel, model: nn.Module, match: ClassMatch) -> SourceModel:
@@ -85,8 +89,9 @@ def with_classes(source: SourceModel, model: nn.Module, match: ClassMatch) -> So
     for name in class_tables(model):
         key = name.replace("G.", "G_ema.", 1)
         if key in tensors:
+            axis = class_axis(getattr(model, name[0]), name[2:])
             fresh = model.get_parameter(name).detach()
-            tensors[key] = _table(tensors[key], fresh, match.rows, class_axis(name[2:]))
+            tensors[key] = _table(tensors[key], fresh, match.rows, axis)
     return replace(source, tensors=tensors)
 
 

@@ -22,6 +22,7 @@ class LoadReport:
     taken_from: str
     copied: list[str] = field(default_factory=list)
     reinitialised: list[str] = field(default_factory=list)  # by declaration
+    left: list[str] = field(default_factory=list)  # in the source alone, by declaration
     missing: list[str] = field(default_factory=list)  # in the network, not in the source
     unexpected: list[str] = field(default_factory=list)  # in the source, not in the network
     mismatched: list[str] = field(default_factory=list)  # shapes differ
@@ -36,6 +37,7 @@ class LoadReport:
     def __str__(self) -> str:
         counts = (f"{len(getattr(self, k))} {k}" for k in ("copied", "reinitialised", "missing"))
         rest = f"{len(self.unexpected)} unexpected, {len(self.mismatched)} shape-mismatched"
+        rest += f", {len(self.left)} left" if self.left else ""
         text = f"{self.network} from {self.taken_from}: {', '.join(counts)}, {rest}"
         origins = [f"{name}: {origin}" for name, origin in self.classes.items()]
         text += f"; classes {'; '.join(origins)}" if origins else ""
@@ -52,17 +54,21 @@ def load_into(
     *,
     networks: Sequence[str] = ("G", "D"),
     reinit: Sequence[str] = (),
+    left: Sequence[str] = (),
 ) -> dict[str, LoadReport]:
     """Copy the source's G_ema into `model.G` and `model.G_ema`, its D into `model.D`.
 
     `networks`: those of G and D that are taken; the others keep their fresh initialisation.
-    `reinit`: dotted prefixes ('G.mapping.embed') that keep their fresh initialisation.
+    `reinit`: dotted prefixes ('G.mapping.embed') that keep their fresh initialisation; `left`:
+    those that the model has no place for.
     Raises SourceError, before anything is copied, when a tensor is left unexplained.
     """
     plan = {"G": "G_ema", "G_ema": "G_ema"} if "G" in networks else {}
     plan |= {"D": "D"} if "D" in networks else {}
     reports = {
-        name: load_network(getattr(model, name), source.state(origin), name, origin, reinit, False)
+        name: load_network(
+            getattr(model, name), source.state(origin), name, origin, reinit, False, left
+        )
         for name, origin in plan.items()
     }
     wrong = [f"{r.network}: {what}" for r in reports.values() for what in r.unexplained]
@@ -88,6 +94,7 @@ def load_network(
     origin: str,
     reinit: Sequence[str],
     copy: bool,
+    left: Sequence[str] = (),
 ) -> LoadReport:
     """Compare `state` with `network`, tensor by tensor, and copy what fits if asked to."""
     report = LoadReport(name, origin)
@@ -104,10 +111,12 @@ def load_network(
             report.copied.append(key)
             if copy:
                 tensor.copy_(state[key])
-    known = set(own) | set(report.reinitialised)
-    report.unexpected = [
-        k
-        for k in state
-        if k not in known and not any(f"{name}.{k}".startswith(prefix) for prefix in reinit)
-    ]
+    for key in state.keys() - own.keys():
+        full = f"{name}.{key}"
+        if full.startswith(tuple(left) or "\0"):
+            report.left.append(key)
+        elif not full.startswith(tuple(reinit) or "\0"):
+            report.unexpected.append(key)
+    report.left.sort()
+    report.unexpected.sort()
     return report

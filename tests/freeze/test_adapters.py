@@ -179,9 +179,7 @@ def test_half_way_killed_is_uninterrupted_and_merged_is_the_same_function(
     assert all(torch.equal(source[k], recovered[k]) for k in frozen)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*in eval mode.*"
-)
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*in eval mode.*")
 def test_what_begins_late_begins_at_its_nimg(compose, tiny_overrides, tmp_path) -> None:
     late = "freeze.from_kimg=0.016"
     config = compose(tiny_overrides("dcgan", "freeze=adafm", late))
@@ -236,9 +234,7 @@ def test_what_begins_late_cannot_be_all_there_is(compose, tiny_overrides) -> Non
         freeze.select(model)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*in eval mode.*"
-)
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*in eval mode.*")
 @pytest.mark.parametrize("name", ["stylegan2_small", "dcgan"])
 def test_filters_above_the_fisher_quantile_stay_and_the_least_are_pruned(
     compose, tiny_overrides, tmp_path, name: str

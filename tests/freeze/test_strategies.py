@@ -17,77 +17,138 @@ from stylegan_tl.freeze.selectors import NotApplicable
 # option -> {model: pattern of the frozen tensors' names, None where it does not apply}, overrides
 NOTHING = r"$^"
 LOW = r"(b4|b8|b16)\."
-BUT_ADAPTERS_AND_HEAD = r"(G|D)\.(?!b4\.(conv|fc|out|weight|bias)|.*\.0\.(delta|gamma|beta)$)"
+BUT_ADAPTERS_AND_HEAD = (
+    r"(G|D)\.(?!b4\.(conv|fc|out|fromrgb|weight|bias)|.*\.0\.(delta|gamma|beta)$)"
+)
 MASKED = r".*parametrizations\.weight\.original"
 BUT_ADAPTERS = r"G\.(?!.*parametrizations\.\w+\.0\.)"
 STRATEGIES = {
-    "none": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "scratch": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "init_g": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "init_d": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "freeze_d": {"stylegan2_small": r"D\.(b32|b16)\.", "dcgan": r"D\.(b32|b16)\."},
-    "freeze_d_1": {"stylegan2_small": r"D\.b32\.", "dcgan": r"D\.b32\."},
-    "freeze_d_3": {"stylegan2_small": r"D\.(b32|b16|b8)\.", "dcgan": r"D\.(b32|b16|b8)\."},
+    "none": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "scratch": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "init_g": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "init_d": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "freeze_d": {
+        "stylegan2_small": r"D\.(b32|b16)\.",
+        "stylegan_small_fixed": r"D\.(b32|b16)\.",
+        "dcgan": r"D\.(b32|b16)\.",
+    },
+    "freeze_d_1": {
+        "stylegan2_small": r"D\.b32\.",
+        "stylegan_small_fixed": r"D\.b32\.",
+        "dcgan": r"D\.b32\.",
+    },
+    "freeze_d_3": {
+        "stylegan2_small": r"D\.(b32|b16|b8)\.",
+        "stylegan_small_fixed": r"D\.(b32|b16|b8)\.",
+        "dcgan": r"D\.(b32|b16|b8)\.",
+    },
     "freeze_g": {
         "stylegan2_small": rf"G\.(mapping|synthesis\.{LOW})",
+        "stylegan_small_fixed": rf"G\.(mapping|synthesis\.{LOW})",
         "dcgan": rf"G\.{LOW}",
     },
-    "freeze_g_high": {"stylegan2_small": r"G\.synthesis\.b32\.", "dcgan": r"G\.b32\."},
-    "freeze_mapping": {"stylegan2_small": r"G\.mapping\.", "dcgan": None},
-    "mapping_only": {"stylegan2_small": r"G\.synthesis\.", "dcgan": None},
+    "freeze_g_high": {
+        "stylegan2_small": r"G\.synthesis\.b32\.",
+        "stylegan_small_fixed": r"G\.synthesis\.b32\.",
+        "dcgan": r"G\.b32\.",
+    },
+    "freeze_mapping": {
+        "stylegan2_small": r"G\.mapping\.",
+        "stylegan_small_fixed": r"G\.mapping\.",
+        "dcgan": None,
+    },
+    "mapping_only": {
+        "stylegan2_small": r"G\.synthesis\.",
+        "stylegan_small_fixed": r"G\.synthesis\.",
+        "dcgan": None,
+    },
     "conv_only": {
         "stylegan2_small": r"G\.(mapping\.|.*\.affine\.)",
+        "stylegan_small_fixed": r"G\.(mapping\.|.*\.affine\.)",
         "dcgan": r"G\.b\d+\.1\.",
     },
     "affine_only": {
         "stylegan2_small": r"G\.(?!.*\.affine\.)",
+        "stylegan_small_fixed": r"G\.(?!.*\.affine\.)",
         "dcgan": r"G\.b\d+\.0\.",
     },
     "freeze_conv": {
         "stylegan2_small": r"G\.synthesis\.b\d+\.conv[01]\.(weight|bias)",
+        "stylegan_small_fixed": r"G\.synthesis\.b\d+\.(conv[01]\.weight|epilogue[01]\.bias)",
         "dcgan": r"G\.b(4|8|16)\.0\.(weight|bias)",
     },
     "freeze_affine": {
         "stylegan2_small": r"G\..*\.affine\.",
+        "stylegan_small_fixed": r"G\..*\.affine\.",
         "dcgan": r"G\.b\d+\.1\.",
     },
-    "lora": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
-    "kml": {"stylegan2_small": BUT_ADAPTERS, "dcgan": BUT_ADAPTERS},
-    "style_offset": {"stylegan2_small": BUT_ADAPTERS, "dcgan": None},
+    "lora": {
+        "stylegan2_small": BUT_ADAPTERS,
+        "stylegan_small_fixed": BUT_ADAPTERS,
+        "dcgan": BUT_ADAPTERS,
+    },
+    "kml": {
+        "stylegan2_small": BUT_ADAPTERS,
+        "stylegan_small_fixed": BUT_ADAPTERS,
+        "dcgan": BUT_ADAPTERS,
+    },
+    "style_offset": {
+        "stylegan2_small": BUT_ADAPTERS,
+        "stylegan_small_fixed": BUT_ADAPTERS,
+        "dcgan": None,
+    },
     "adafm": {
         "stylegan2_small": r"(G\.synthesis\.b(16|32)\.(conv[01]\.param.*original|torgb)"
         r"|D\.b(32|16)\.)",
+        "stylegan_small_fixed": r"(G\.synthesis\.b(16|32)\.(conv[01]\.param.*original|torgb)"
+        r"|D\.b(32|16)\.)",
         "dcgan": r"(G\.b16\.0\.param.*original|G\.b32\.|D\.b(32|16)\.)",
     },
-    "adafm_all": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
-    "svd": {"stylegan2_small": BUT_ADAPTERS_AND_HEAD, "dcgan": BUT_ADAPTERS_AND_HEAD},
+    "adafm_all": {
+        "stylegan2_small": BUT_ADAPTERS_AND_HEAD,
+        "stylegan_small_fixed": BUT_ADAPTERS_AND_HEAD,
+        "dcgan": BUT_ADAPTERS_AND_HEAD,
+    },
+    "svd": {
+        "stylegan2_small": BUT_ADAPTERS_AND_HEAD,
+        "stylegan_small_fixed": BUT_ADAPTERS_AND_HEAD,
+        "dcgan": BUT_ADAPTERS_AND_HEAD,
+    },
     "scale_shift": {
         "stylegan2_small": r"G\.(?!.*\.conv\d\.affine\.)",
+        "stylegan_small_fixed": r"G\.(?!.*\.affine\.)",
         "dcgan": r"G\.b\d+\.0\.",
     },
     "bsa": {
         "stylegan2_small": r"D\.|G\.(?!.*\.conv\d\.affine\.)|objective\.source",
+        "stylegan_small_fixed": r"D\.|G\.(?!.*\.affine\.)|objective\.source",
         "dcgan": r"D\.|G\.(?!b\d+\.1\.(weight|bias))|objective\.source",
     },
-    "adam": {"stylegan2_small": MASKED, "dcgan": MASKED},
-    "rick": {"stylegan2_small": MASKED, "dcgan": MASKED},
-    "l2_sp": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "ewc": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "feature_distillation": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "fix_noise": {"stylegan2_small": NOTHING, "dcgan": None},
-    "cdc": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "structure": {"stylegan2_small": NOTHING, "dcgan": None},
-    "miner": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
-    "minegan": {"stylegan2_small": NOTHING, "dcgan": NOTHING},
+    "adam": {"stylegan2_small": MASKED, "stylegan_small_fixed": MASKED, "dcgan": MASKED},
+    "rick": {"stylegan2_small": MASKED, "stylegan_small_fixed": MASKED, "dcgan": MASKED},
+    "l2_sp": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "ewc": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "feature_distillation": {
+        "stylegan2_small": NOTHING,
+        "stylegan_small_fixed": NOTHING,
+        "dcgan": NOTHING,
+    },
+    "fix_noise": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": None},
+    "cdc": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "structure": {"stylegan2_small": NOTHING, "stylegan_small_fixed": None, "dcgan": None},
+    "miner": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
+    "minegan": {"stylegan2_small": NOTHING, "stylegan_small_fixed": NOTHING, "dcgan": NOTHING},
     "selectors": {
         "stylegan2_small": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
+        "stylegan_small_fixed": r"(G\.synthesis\.b(4|8)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
     },
 }
-STRATEGIES["add_category"] = {"stylegan2_small": None, "dcgan": None}  # without classes: not
+NONE_HAS_CLASSES = dict.fromkeys(("stylegan2_small", "stylegan_small_fixed", "dcgan"))
+STRATEGIES["add_category"] = NONE_HAS_CLASSES  # with classes: test_add_category.py
 for by_model in STRATEGIES.values():  # relatives of the DCGAN, their tensors named as its
     by_model |= dict.fromkeys(("dcgan_tf_small", "gangogh_small"), by_model["dcgan"])
-MODELS = ("stylegan2_small", "dcgan", "dcgan_tf_small", "gangogh_small")
+MODELS = tuple(STRATEGIES["none"])
 MORE = {
     **{("bsa", m): "num_images=8" for m in MODELS},
     **{("adam", m): "freeze.probe_kimg=0.008 freeze.quantile=0.95" for m in MODELS},
@@ -96,6 +157,10 @@ MORE = {
     **{("ewc", m): "freeze.anchor.ewc.samples=3" for m in MODELS},
     **{("selectors", m): "freeze.freeze=[G.block@res:4..8,D.fromrgb]" for m in MODELS},
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
+    (
+        "selectors",
+        "stylegan_small_fixed",
+    ): "freeze.freeze=[G.block@res:..8,'D:b32.fromrgb.*','D:b4.fc.*']",
 }
 CASES = [(s, m) for s, by_model in STRATEGIES.items() for m in by_model]
 
@@ -158,15 +223,18 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     record = freeze.apply(model)
     before = copy.deepcopy(model.state_dict())
     with_state = _fit(model, freeze)
-    assert with_state == {k for k, p in model.named_parameters() if p.requires_grad}
+    training = {k for k, p in model.named_parameters() if p.requires_grad}
+    used = {k for k in with_state if not _rests(model, k)}  # penalties of weights reach the rest
+    assert used == {k for k in training if not _rests(model, k)}
     after = model.state_dict()
     for key, value in before.items():
-        if key == "pl_mean" or key.endswith(("noise_const", ".keep", ".mask")):
+        if key == "pl_mean" or key.endswith(("noise_const", ".keep", ".mask", "lod")):
             continue
         if name == "gangogh_small" and key == "D.b4.bias":  # cancels in a Wasserstein loss
             continue
         frozen = re.match(expected, key.replace("G_ema.", "G.", 1)) is not None
         same = torch.equal(value, after[key])
+        frozen |= _rests(model, key)
         assert same == frozen, f"{key}: frozen={frozen}, stood still={same}"
     for network in "GD":
         module = getattr(model, network)
@@ -174,6 +242,12 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
         count = sum(n for k, n in names.items() if re.match(expected, f"{network}.{k}"))
         assert record[network]["frozen"] == count
         assert record[network]["share"] == count / sum(names.values())
+
+
+def _rests(model: pl.LightningModule, name: str) -> bool:
+    """ToRGB and FromRGB below the resolution that a StyleGAN has grown to: in no image."""
+    network, _, own = name.partition(".")
+    return hasattr(model, "growth") and network != "objective" and not model.in_use(own)
 
 
 def _published(compose, strategy: str, resolution: int, *more: str) -> dict:

@@ -8,7 +8,7 @@ of another sha256, so the copy is the same to the bit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from stylegan_tl.freeze.selectors import NotApplicable
 
-__all__ = ["Anchor", "Source", "blocks", "features", "needs_styles", "weighted"]
+__all__ = [
+    "Anchor",
+    "Source",
+    "blocks",
+    "features",
+    "features_of",
+    "needs_styles",
+    "weighted",
+]
 
 
 @dataclass(frozen=True)
@@ -118,28 +126,39 @@ def features(
 ) -> list[tuple[Any, Any]]:
     """What the blocks `at` these resolutions give in both networks for the same input.
 
-    Random noise is drawn alike in both. Batch normalisation is by the same rule in both, and
-    moves no running statistics. Gradients reach the target alone.
+    Of a synthesis block its features, or features and RGB. Of two networks that have not grown to
+    the same resolution only what both have. Random noise is drawn alike in both. Batch
+    normalisation is by the same rule in both, and moves no running statistics. Gradients reach the
+    target alone.
     """
     generator = how.pop("generator", None)
     modes = {name: module.training for name, module in target.named_modules()}
     for name, module in source.named_modules():
         module.training = modes[name]
-    both = []
+    both: list[dict[int, Any]] = []
     for network, gradient in ((target, nullcontext()), (source, torch.no_grad())):
         draw = {} if generator is None else {"generator": generator.clone_state()}
         with gradient, _statistics_kept(network), _watched(network, at) as seen:
             network(*args, **how, **draw)
         both.append(seen)
-    return list(zip(*both, strict=True))
+    return [(y, both[1][r]) for r, y in both[0].items() if r in both[1]]
+
+
+def features_of(output: Any) -> Tensor:
+    """The features in what a block gives."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager
-def _watched(network: nn.Module, at: Sequence[int]) -> Iterator[list[Any]]:
-    """A list that fills with the outputs of the blocks `at` these resolutions."""
-    seen: list[Any] = []
-    chosen = [block for r, block in blocks(network).items() if r in at]
-    handles = [b.register_forward_hook(lambda _m, _i, y: seen.append(y)) for b in chosen]
+def _watched(network: nn.Module, at: Sequence[int]) -> Iterator[dict[int, Any]]:
+    """The outputs of the blocks `at` these resolutions, as far as they run."""
+    seen: dict[int, Any] = {}
+
+    def keep(resolution: int) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _inputs, output: seen.update({resolution: output})
+
+    chosen = [(r, block) for r, block in blocks(network).items() if r in at]
+    handles = [block.register_forward_hook(keep(r)) for r, block in chosen]
     try:
         yield seen
     finally:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylegan_tl.freeze.anchor.base import Anchor, blocks, features, weighted
+from stylegan_tl.freeze.anchor.base import Anchor, blocks, features, features_of, weighted
 
 __all__ = ["CDC", "consistency"]
 
@@ -55,8 +55,8 @@ class CDC(Anchor):
         if len(z) < 3:
             return None
         pairs = features(model.G, self.source.G, at, z, c, generator=generator)
-        pairs = [(a[0], b[0]) if isinstance(a, tuple) else (a, b) for a, b in pairs]
-        return self.weight * torch.stack([consistency(a, b).mean() for a, b in pairs]).mean()
+        both = [(features_of(a), features_of(b)) for a, b in pairs]
+        return self.weight * torch.stack([consistency(a, b).mean() for a, b in both]).mean()
 
 
 def _similarities(features: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ class FeatureDistillation(Anchor):
                 f"D has blocks at {', '.join(map(str, there))}"
             )
 
-    def of_D(self, model: nn.Module, real: Tensor, c: Tensor, *_: object) -> Tensor:
-        """The distance at `real`."""
+    def of_D(self, model: nn.Module, real: Tensor, c: Tensor, *_: object) -> Tensor | None:
+        """The distance at `real`; None where neither has grown to one of the resolutions."""
         at = self.resolutions or [*blocks(model.D)]
-        return self.weight * feature_distance(features(model.D, self.source.D, at, real, c))
+        pairs = features(model.D, self.source.D, at, real, c)
+        return self.weight * feature_distance(pairs) if pairs else None

@@ -14,7 +14,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stylegan_tl.freeze.anchor.base import Anchor, blocks, features, needs_styles, weighted
+from stylegan_tl.freeze.anchor.base import (
+    Anchor,
+    blocks,
+    features,
+    features_of,
+    needs_styles,
+    weighted,
+)
 from stylegan_tl.freeze.anchor.feature_distillation import feature_distance
 
 __all__ = ["FixNoise"]
@@ -37,4 +44,5 @@ class FixNoise(Anchor):
     def of_G(self, model: nn.Module, z: Tensor, c: Tensor, *_: object) -> Tensor:
         """The distance at `z`."""
         pairs = features(model.G, self.source.G, [*blocks(model.G)], z, c, noise="const")
-        return self.weight * feature_distance([(a[0], b[0]) for a, b in pairs])
+        both = [(features_of(a), features_of(b)) for a, b in pairs]
+        return self.weight * feature_distance(both)

@@ -3,7 +3,8 @@
 What: lambda mean_r |rgb_target^r(z) - rgb_source^r(z)|^2 / size, where rgb^r is the RGB image that
 the skip generator has added up at resolution r, for the lowest `levels` resolutions.
 When: shape should stay and texture change (photo to cartoon); near domains of equal layout.
-Values: weight 1, levels 3 (4, 8 and 16 px). Not for a DCGAN: it has no RGB before the last layer.
+Values: weight 1, levels 3 (4, 8 and 16 px). Not for a DCGAN and not for the original StyleGAN,
+which make RGB at one resolution alone.
 Costs: two forward passes and one backward pass of G per step.
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from stylegan_tl.freeze.anchor.base import Anchor, blocks, features, needs_styles, weighted
 from stylegan_tl.freeze.anchor.feature_distillation import feature_distance
+from stylegan_tl.freeze.selectors import NotApplicable
 
 __all__ = ["Structure"]
 
@@ -31,6 +33,12 @@ class Structure(Anchor):
     def check(self, model: nn.Module) -> None:
         """Raise NotApplicable for a G without partial RGB, ValueError for levels it lacks."""
         needs_styles("structure", model, "it compares the RGB images within a skip generator")
+        if not model.G.synthesis.skips:
+            raise NotApplicable(
+                "freeze/anchor=structure: it compares the RGB images within a skip generator, "
+                "and this model's G has none: it makes RGB at its last resolution alone; "
+                "cdc, fix_noise, l2_sp and ewc serve it"
+            )
         most = len(blocks(model.G))
         if not 1 <= self.levels <= most:
             raise ValueError(f"freeze.anchor.structure.levels={self.levels}: use 1 to {most}")
