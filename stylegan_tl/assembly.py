@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "cache_of",
     "check_strategy",
+    "check_target",
     "model_of",
     "named_source",
     "open_domain",
@@ -116,6 +117,15 @@ def check_strategy(
     return blank
 
 
+def check_target(target: Target, strategy: Strategy) -> None:
+    """Raise ValueError if the strategy adds classes and the target has none."""
+    if strategy.adds_classes and not target.dataset.label_dim:
+        raise ValueError(
+            f"freeze=add_category: {target.dataset.name} has no classes; put its images into one "
+            "subfolder for each, the source's among them"
+        )
+
+
 def build(
     config: dict[str, Any],
     dataset: PackedDataset,
@@ -160,8 +170,7 @@ def _from_source(
     match = _classes(source, dataset, strategy) if had else None
     if match is not None:
         source, model.new_classes = with_classes(source, model, match), match.new
-    options = dict(networks=networks, reinit=reinit, left=inherited.left)
-    reports = load_into(model, source, **options)
+    reports = load_into(model, source, networks=networks, reinit=reinit, left=inherited.left)
     model.reinitialised = reinit + (_new_tables(model) if match and match.new else ())
     for report in reports.values() if match is not None else ():
         report.classes, report.dropped = dict(match.origin), [*match.dropped]

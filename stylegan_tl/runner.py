@@ -21,6 +21,7 @@ from stylegan_tl.assembly import (
     build,
     cache_of,
     check_strategy,
+    check_target,
     model_of,
     named_source,
     open_target,
@@ -108,6 +109,7 @@ def _run(config: dict[str, Any], folder: Path, choices: dict[str, Any]) -> int:
     freeze, named = freeze_of(config["freeze"]), named_source(config)
     blank, transfers = check_strategy(freeze, config, named), _takes_source(freeze)
     target = open_target(config)
+    check_target(target, freeze.strategy)
     check_metrics(config, target, blank.G, transfers)
     if config["dry_run"]:
         return _dry_run(config, target, folder, freeze, named)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.freeze.selectors import NotApplicable
 from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.networks.classes import class_axis
@@ -52,9 +51,8 @@ class NewRows:
     @torch.no_grad()
     def before_step(self, model: nn.Module, network: str) -> None:
         """Zero gradients leave a parameter where it is: Adam has no decay here."""
-        own = getattr(model, network)
-        for name, parameter in own.named_parameters():
-            axis = class_axis(own, name)
+        for name, parameter in getattr(model, network).named_parameters():
+            axis = class_axis(getattr(model, network), name)
             if axis is None or parameter.grad is None:
                 continue
             new = torch.zeros(parameter.shape[axis], device=parameter.device)
@@ -65,7 +63,7 @@ class NewRows:
 
 def check_classes(model: nn.Module) -> None:
     """Raise NotApplicable for a model that has no classes to add to."""
-    if not any("embed" in part.groups for part in parts_of(model)):
+    if not model.G.c_dim:
         raise NotApplicable(
             "freeze=add_category: this model's G has no classes; its source must have been trained "
             "on a dataset with one subfolder for each"

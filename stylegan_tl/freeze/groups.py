@@ -89,6 +89,14 @@ _DCGAN = {
         (r"b4\.(weight|bias)", "head"),
     ),
 }
+_GANGOGH = {
+    "G": (
+        (r"gates\.b(?P<r>\d+)\.weight", "embed block"),
+        (r"gates\.b(?P<r>\d+)\.bias", "affine block"),
+        *_DCGAN["G"],
+    ),
+    "D": ((r"classes\.(weight|bias)", "embed head"), *_DCGAN["D"]),
+}
 _STYLEGAN = {
     "G": (
         *_STYLEGAN2["G"][:5],
@@ -101,21 +109,18 @@ _STYLEGAN = {
     "D": (
         (r"b4\.fromrgb\..*", "fromrgb head"),
         (r"b(?P<r>\d+)\.fromrgb\..*", "fromrgb block"),
-        (r"b4\.(conv|fc|out)\..*", "head"),
+        (r"b4\.out\..*", "embed head"),  # with classes a row for each
+        (r"b4\.(conv|fc)\..*", "head"),
         (r"b(?P<r>\d+)\.conv\d\..*", "conv block"),
         (r"lod", ""),
     ),
 }
-_GANGOGH = {
-    "G": (
-        (r"gates\.b(?P<r>\d+)\.weight", "embed block"),
-        (r"gates\.b(?P<r>\d+)\.bias", "affine block"),
-        *_DCGAN["G"],
-    ),
-    "D": ((r"classes\.(weight|bias)", "embed head"), *_DCGAN["D"]),
+_RULES = {
+    "stylegan2": _STYLEGAN2,
+    "stylegan": _STYLEGAN,
+    "dcgan": _DCGAN,
+    "gangogh": _GANGOGH,
 }
-_RULES = {"stylegan2": _STYLEGAN2, "stylegan": _STYLEGAN, "dcgan": _DCGAN}
-_RULES |= {"gangogh": _GANGOGH}
 
 
 def parts_of(model: nn.Module) -> list[Part]:

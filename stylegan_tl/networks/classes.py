@@ -6,18 +6,16 @@ from torch import nn
 
 __all__ = ["class_axis"]
 
-_TABLES = (
-    (r"(mapping\.)?embed\.weight", 1),  # linear layers that a one-hot label enters
-    (r"gates\.b\d+\.weight", 1),
-    (r"classes\.(weight|bias)", 0),  # the linear layer that tells the classes
-)
+_ENTERING = r"((mapping\.)?embed|gates\.b\d+)\.weight"  # linear layers that a one-hot label enters
 
 
 def class_axis(network: nn.Module, name: str) -> int | None:
-    """The axis of the tensor `name` of `network` (G or D) that counts classes, or None.
+    """The axis of the tensor `name` of G or D that counts classes, or None.
 
-    A network may name further tensors with a row for each class in its `class_rows`.
+    A network names what leads to its classes, one row each, in `class_rows`.
     """
-    if network.c_dim and name in getattr(network, "class_rows", ()):
+    if not network.c_dim:
+        return None
+    if name in getattr(network, "class_rows", ()):
         return 0
-    return next((axis for pattern, axis in _TABLES if re.fullmatch(pattern, name)), None)
+    return 1 if re.fullmatch(_ENTERING, name) else None

@@ -86,6 +86,8 @@ class Discriminator(dcgan.Discriminator):
     Its logit does not depend on the label.
     """
 
+    class_rows = ("classes.weight", "classes.bias")  # a row for each class
+
     def __init__(
         self, *, resolution: int = 64, c_dim: int = 0, width: int = 64, width_max: int = 8
     ) -> None:

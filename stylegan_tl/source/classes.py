@@ -75,28 +75,24 @@ def match_classes(
 
 def class_tables(model: nn.Module) -> list[str]:
     """The tensors of `model.G` and `model.D` with a row for each class: 'G.embed.weight'."""
-    return list(_class_axes(model))
+    return [
+        f"{n}.{key}"
+        for n in "GD"
+        for key in getattr(model, n).state_dict()
+        if class_axis(getattr(model, n), key) is not None
+    ]
 
 
 def with_classes(source: SourceModel, model: nn.Module, match: ClassMatch) -> SourceModel:
     """The source with the classes of `model`: every class table made of its rows by `match`."""
     tensors = dict(source.tensors)
-    for name, axis in _class_axes(model).items():
+    for name in class_tables(model):
         key = name.replace("G.", "G_ema.", 1)
         if key in tensors:
+            axis = class_axis(getattr(model, name[0]), name[2:])
             fresh = model.get_parameter(name).detach()
             tensors[key] = _table(tensors[key], fresh, match.rows, axis)
     return replace(source, tensors=tensors)
-
-
-def _class_axes(model: nn.Module) -> dict[str, int]:
-    networks = {n: getattr(model, n) for n in "GD"}
-    axes = {
-        f"{n}.{key}": class_axis(network, key)
-        for n, network in networks.items()
-        for key in network.state_dict()
-    }
-    return {name: axis for name, axis in axes.items() if axis is not None}
 
 
 def _table(given: Tensor, fresh: Tensor, rows: Iterable[tuple[int, ...]], axis: int) -> Tensor:

@@ -60,6 +60,15 @@ def test_the_index_is_the_place_and_mirror_images_come_after_the_others(dataset)
     np.testing.assert_array_equal(plain, order(5, 7, 0, 3))
 
 
+def test_a_batch_size_that_grows_with_the_clock_goes_on_where_the_last_batch_ended(dataset) -> None:
+    sizes = _data(dataset, batch_size=lambda nimg: 2 if nimg < 6 else 5)
+    batches = _take(sizes, 5)
+    assert [len(b["index"]) for b in batches] == [2, 2, 2, 5, 5]
+    flat = _data(dataset, batch_size=16).batch(0)
+    for key in flat:
+        np.testing.assert_array_equal(torch.cat([b[key] for b in batches]), flat[key])
+
+
 def test_two_devices_read_what_one_would(dataset) -> None:
     whole = _take(_data(dataset, batch_size=6), 4)
     parts = []

@@ -251,6 +251,24 @@ def test_identity_is_about_science_only():
     assert identity({"b": (2.0, None), "a": 1}) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_a_model_of_before_there_were_losses_and_widths_to_choose_is_the_same_experiment():
+    """Today's options, said with the values that there once were alone, change no identity."""
+    old = {"network": {"width": 64}, "training": {"lr_G": 0.1, "micro_batch": None}}
+    more = {"loss": "nonsaturating", "G_steps": 1, "D_steps": 1, "gp_weight": 10.0}
+    network = {"width": 64, "width_G": None, "kernel": 4, "norm_D": "batch"}
+    new = {"network": network, "training": {**old["training"], **more, "label_noise": 0.0}}
+
+    def with_model(model):
+        return identity({**CONFIG, "model": model, "pretrain": {"model": model, "kimg": 5}})
+
+    assert with_model(new) == with_model(old)
+    others = [{**new, "network": {**network, "kernel": 5}}]
+    others += [
+        {**new, "training": {**new["training"], **d}} for d in ({"loss": "bce"}, {"G_steps": 2})
+    ]
+    assert len({with_model(model) for model in (old, *others)}) == 4
+
+
 OLD_METRIC = {
     "names": ["kid1k_train_small"],
     "every_ticks": 1,
