@@ -88,7 +88,8 @@ def flattened(root: Any, name: str) -> dict[str, Stored]:
             tensors = _table(state, kind)
             found |= {f"{prefix}.{k}": v for k, v in tensors.items() if v is not None}
         modules = _table(state, "_modules")
-        todo += [(f"{prefix}.{k}", v) for k, v in modules.items() if v is not None]
+        parts = [(f"{prefix}.{k}", v) for k, v in modules.items() if v is not None]
+        todo += reversed(parts)
     wrong = [k for k, v in found.items() if not isinstance(v, Stored)]
     if wrong:
         raise SourceError(f"{wrong[0]} is no tensor")

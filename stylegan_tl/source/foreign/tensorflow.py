@@ -60,5 +60,5 @@ def _variables(name: str, root: Record) -> dict[str, Stored]:
             raise SourceError(f"{name} has no variables that can be read")
         for key, value in variables:
             found[f"{prefix}{short(key)}"] = array(value)
-        todo += [(f"{prefix}{short(key)}/", part) for key, part in parts.items()]
+        todo += reversed([(f"{prefix}{short(key)}/", part) for key, part in parts.items()])
     return found
