@@ -87,7 +87,8 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
     except Exception as error:  # any damage a file can have ends in one clear line
         if isinstance(error, SourceError) and str(path) in str(error):
             raise
-        why = (str(error).splitlines() or ["no detail"])[0]
+        why = (str(error).splitlines() or ["no detail"])[0][:400]
+        why = "".join(c if c.isprintable() else "?" for c in why)
         kind = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise SourceError(
             f"{path} is not a model of this project or one that it reads ({kind}{why})"

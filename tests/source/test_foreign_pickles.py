@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_layouts import numbers, nvidia_pickle
+from foreign_layouts import (
+    numbers,
+    nvidia_pickle,
+    stylegan2_variables,
+    tensorflow_pickle,
+    tensorflow_values,
+)
 
 from stylegan_tl.source.foreign import formats
 from stylegan_tl.source.foreign.containers import opened
@@ -249,6 +255,32 @@ def test_tensors_come_back_as_torch_saved_them(tmp_path: Path) -> None:
                 assert read.is_contiguous()
                 assert read.dtype == (torch.float32 if tensor.is_floating_point() else tensor.dtype)
                 assert torch.equal(read, tensor.to(read.dtype)), name
+
+
+def test_a_value_that_unfolds_without_end_is_never_spelled_out(tmp_path: Path) -> None:
+    """2^40 brackets, where a message, a name or a comparison might want to show them."""
+    laughs: list = []
+    for _ in range(40):
+        laughs = [laughs, laughs]
+    path = tmp_path / "a.pkl"
+    for G_more in ({"z_dim": laughs}, {"img_channels": laughs}, {"mapping_kwargs": laughs}):
+        _refused(nvidia_pickle(path, G_more=G_more), "a list|no arguments")
+    values = tensorflow_values(stylegan2_variables())
+    _refused(tensorflow_pickle(path, values, version=laughs), "not a network of version")
+    _refused(tensorflow_pickle(path, values, G_more={"architecture": laughs}), "=a list, here")
+    path.write_bytes(pickle.dumps({"a": laughs, "b": (laughs, laughs)}))
+    _refused(path, "it has the keys a, b")
+
+
+def test_what_a_file_says_cannot_write_on_the_terminal(tmp_path: Path) -> None:
+    values = tensorflow_values(stylegan2_variables())
+    values["synthesis"]["\x1b[2J\x1b]0;owned\x07"] = values["synthesis"]["noise0"]
+    with pytest.raises(SourceError, match="cannot be printed"):
+        read_model(tensorflow_pickle(tmp_path / "a.pkl", values))
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({"\x1b[2J": 1}))
+    with pytest.raises(SourceError) as caught:
+        read_model(tmp_path / "b.pkl")
+    assert str(caught.value).isprintable()
 
 
 def test_a_flipped_or_cut_file_ends_in_the_one_error(tmp_path: Path, monkeypatch) -> None:

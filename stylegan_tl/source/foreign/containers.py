@@ -136,7 +136,8 @@ def _promise(
 
 def _place(file: BinaryIO, keys: Any, places: dict[str, tuple[int, int]], end: int) -> None:
     """Find each storage: its count as eight bytes, then its numbers."""
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(places):
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or sorted(keys) != sorted(places):
         raise SourceError("the storages of the file are not those of its tensors")
     position = file.tell()
     for key in keys:

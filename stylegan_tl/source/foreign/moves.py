@@ -20,6 +20,8 @@ class Moves:
     """The tensors of one file: each is taken under our name, or left for a reason."""
 
     def __init__(self, path: Path, tensors: Mapping[str, Stored]) -> None:
+        if any(len(name) > 200 or not name.isprintable() for name in tensors):
+            raise SourceError("a tensor whose name cannot be printed")
         self.path, self.source = path, tensors
         self.budget = Budget(path.stat().st_size)
         self.tensors: dict[str, Tensor] = {}

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from stylegan_tl.source.foreign.pickles import Make
-from stylegan_tl.source.foreign.values import Budget, Name, Record, Storage, Stored
+from stylegan_tl.source.foreign.pickles import Make, key_of
+from stylegan_tl.source.foreign.values import Budget, Name, Record, Storage, Stored, short
 from stylegan_tl.source.portable import SourceError
 
 __all__ = ["NAMES", "PERSISTENT_CLASS", "TF_NETWORK", "array", "storage_dtype"]
@@ -84,7 +84,7 @@ def _strides(shape: tuple[int, ...], by_columns: bool) -> tuple[int, ...]:
 
 def _dtype(value: Any) -> torch.dtype:
     made = isinstance(value, Record) and value.name == "numpy.dtype" and value.args
-    name = str(value.args[0]) if made else "?"
+    name = short(value.args[0]) if made else "?"
     big = made and isinstance(value.state, tuple) and value.state[1:2] == (">",)
     if name not in _NUMPY or big:
         raise SourceError(f"a NumPy array of {name}; little-endian {', '.join(_NUMPY)} are read")
@@ -99,20 +99,15 @@ def _dictionary(args: tuple, budget: Budget) -> dict:
     """OrderedDict() and its relatives, of pairs if Python 2 wrote them; items follow otherwise."""
     pairs = args[-1] if args and isinstance(args[-1], list) else []
     budget.copy(len(pairs))
-    made = {}
-    for key, value in pairs:
-        if not isinstance(key, str | int):
-            raise SourceError(f"a {type(key).__name__} as a key")
-        made[key] = value
-    return made
+    return {key_of(key): value for key, value in pairs}
 
 
 def _set(args: tuple, budget: Budget) -> set:
     items = args[0] if args else []
-    if not isinstance(items, list) or not all(isinstance(i, str | int) for i in items):
-        raise SourceError("a set of something else than names and numbers")
+    if not isinstance(items, list):
+        raise SourceError("a set of no list")
     budget.copy(len(items))
-    return set(items)
+    return set(map(key_of, items))
 
 
 def _encode(args: tuple, budget: Budget) -> bytes:

@@ -15,7 +15,7 @@ from stylegan_tl.source.foreign.moves import Moves
 from stylegan_tl.source.foreign.names import PERSISTENT_CLASS
 from stylegan_tl.source.foreign.options import Options
 from stylegan_tl.source.foreign.shapes import stylegan2_shapes
-from stylegan_tl.source.foreign.values import Record, Stored
+from stylegan_tl.source.foreign.values import Record, Stored, short
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["WHOLE_BATCH", "flattened", "matches", "read"]
@@ -88,7 +88,8 @@ def flattened(root: Any, name: str) -> dict[str, Stored]:
             tensors = _table(state, kind)
             found |= {f"{prefix}.{k}": v for k, v in tensors.items() if v is not None}
         modules = _table(state, "_modules")
-        todo += [(f"{prefix}.{k}", v) for k, v in modules.items() if v is not None]
+        parts = [(f"{prefix}.{k}", v) for k, v in modules.items() if v is not None]
+        todo += reversed(parts)
     wrong = [k for k, v in found.items() if not isinstance(v, Stored)]
     if wrong:
         raise SourceError(f"{wrong[0]} is no tensor")
@@ -118,7 +119,7 @@ def _generator(G: _Network) -> dict[str, Any]:
     if any(name.startswith("G_ema.synthesis.input.") for name in G.tensors):
         raise SourceError("a StyleGAN3 generator (T or R): this project has no such network")
     if G.class_name != "Generator":
-        raise SourceError(f"G_ema is of the class {G.class_name!s:.40}; Generator is read")
+        raise SourceError(f"G_ema is of the class {short(G.class_name)}; Generator is read")
     given = G.options
     nested = "synthesis_kwargs" in given.values  # stylegan3's networks_stylegan2 has them flat
     synthesis = given.part("synthesis_kwargs") if nested else given
@@ -189,7 +190,7 @@ def _discriminator(D: _Network, network: dict[str, Any]) -> str | None:
 def _group_size(D: _Network, network: dict[str, Any]) -> int:
     given = D.options
     if D.class_name != "Discriminator":
-        raise SourceError(f"D is of the class {D.class_name!s:.40}")
+        raise SourceError(f"D is of the class {short(D.class_name)}")
     same = {"img_resolution": "resolution", "c_dim": "c_dim"}
     for key, ours in same.items():
         given.only(key, network[ours], default=-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stylegan_tl.source.foreign.values import short
 from stylegan_tl.source.portable import SourceError
 
 __all__ = ["Options"]
@@ -30,7 +31,7 @@ class Options:
         """A whole number within bounds that a network can be built in."""
         value = self.get(key, default)
         if type(value) is not int or not least <= value <= most:
-            was = "missing" if value is None else f"{value!s:.40}"
+            was = "missing" if value is None else short(value)
             raise SourceError(f"{self.of}: {key} is {was}, not a whole number {least} to {most}")
         return value
 
@@ -40,7 +41,7 @@ class Options:
         value = list(value) if isinstance(value, tuple) else value
         if not any(type(value) is type(a) and value == a for a in allowed if _plain(value)):
             names = " or ".join(map(str, allowed))
-            raise SourceError(f"{self.of} was built with {key}={_short(value)}, here it is {names}")
+            raise SourceError(f"{self.of} was built with {key}={short(value)}, here it is {names}")
 
     def ignore(self, *keys: str) -> None:
         """Arguments that change nothing of what a network computes in float32."""
@@ -62,7 +63,3 @@ def _plain(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) <= 16 and all(isinstance(v, int | float) for v in value)
     return isinstance(value, int | float | str | None)
-
-
-def _short(value: Any) -> str:
-    return str(value)[:40] if _plain(value) else f"a {type(value).__name__}"

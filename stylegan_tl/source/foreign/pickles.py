@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from stylegan_tl.source.foreign.values import Budget, Name, Record
 from stylegan_tl.source.portable import SourceError
 
-__all__ = ["Make", "read_pickle"]
+__all__ = ["Make", "key_of", "read_pickle"]
 
 Make = Callable[[tuple, Budget], Any]
 """What a name does when the file calls it with arguments: returns an inert value."""
@@ -172,10 +172,10 @@ class _Machine:
 
     def _additems(self, _: None) -> None:
         items = self._items()
-        self._of(set).update(map(_key, items))
+        self._of(set).update(map(key_of, items))
 
     def _frozenset(self, _: None) -> None:
-        self.stack.append(frozenset(map(_key, self._items())))
+        self.stack.append(frozenset(map(key_of, self._items())))
 
     def _of(self, kind: type) -> Any:
         if not isinstance(self._top(), kind):
@@ -186,7 +186,7 @@ class _Machine:
         if len(items) % 2:
             raise SourceError("a damaged pickle: a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            made[_key(key)] = value
+            made[key_of(key)] = value
 
     # -- names and what is made of them ------------------------------------------------------
 
@@ -246,7 +246,7 @@ class _Machine:
         self.stack.append(self.persistent(self.pop()))
 
 
-def _key(value: Any) -> Any:
+def key_of(value: Any) -> Any:
     """A plain key: its hash costs nothing and cannot be chosen to collide."""
     if isinstance(value, tuple) and len(value) <= 8:
         return tuple(_plain(item) for item in value)

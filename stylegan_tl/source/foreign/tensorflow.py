@@ -14,7 +14,7 @@ from stylegan_tl.source.foreign import tensorflow_stylegan, tensorflow_stylegan2
 from stylegan_tl.source.foreign.moves import Moves
 from stylegan_tl.source.foreign.names import TF_NETWORK, array
 from stylegan_tl.source.foreign.options import Options
-from stylegan_tl.source.foreign.values import Record, Stored
+from stylegan_tl.source.foreign.values import Record, Stored, short
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["matches", "read"]
@@ -58,6 +58,7 @@ def _variables(name: str, root: Record) -> dict[str, Stored]:
         parts, variables = state.get("components", {}), state.get("variables")
         if seen > _MOST_PARTS or not isinstance(parts, dict) or not isinstance(variables, list):
             raise SourceError(f"{name} has no variables that can be read")
-        found |= {f"{prefix}{key!s:.200}": array(value) for key, value in variables}
-        todo += [(f"{prefix}{key!s:.40}/", part) for key, part in parts.items()]
+        for key, value in variables:
+            found[f"{prefix}{short(key)}"] = array(value)
+        todo += reversed([(f"{prefix}{short(key)}/", part) for key, part in parts.items()])
     return found

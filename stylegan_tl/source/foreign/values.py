@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylegan_tl.source.portable import SourceError
 
-__all__ = ["Budget", "Limits", "Name", "Record", "Storage", "Stored", "check_tree"]
+__all__ = ["Budget", "Limits", "Name", "Record", "Storage", "Stored", "check_tree", "short"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,18 @@ class Stored:
             whole = flat.as_strided(self.shape, self.stride, self.offset)
         kind = torch.float32 if whole.is_floating_point() else whole.dtype
         return whole.to(kind).clone(memory_format=torch.contiguous_format)
+
+
+def short(value: Any) -> str:
+    """A value of a file for a message: lists are not spelled out, for they may never end."""
+    if isinstance(value, list | tuple) and len(value) <= 16 and all(map(_is_number, value)):
+        return str(list(value))
+    plain = _is_number(value) or isinstance(value, str | None)
+    return str(value)[:60] if plain else f"a {type(value).__name__}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def check_tree(root: Any, depth: int = Limits.depth) -> None:
