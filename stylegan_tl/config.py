@@ -66,7 +66,12 @@ def quote_paths(arguments: list[str]) -> list[str]:
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        names_one = key.endswith(("checkpoint", "path")) or key in ("images", "against", "out")
+        names_one = key.endswith(("checkpoint", "path")) or key in (
+            "images",
+            "against",
+            "in",
+            "out",
+        )
         is_path = names_one and value and value[0] not in "'\"[{$"
         exists = is_path and Path(value).expanduser().exists()
         misread = is_path and "=" in value and "'" not in value  # whether it is there or not

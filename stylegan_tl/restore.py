@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -19,18 +20,26 @@ _MODELS = (
 )
 
 
+_ORIGINS = {"G": "G_ema", "D": "D"}
+
+warn = logging.getLogger("stylegan_tl").warning
+
+
 def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
-    """Rebuild the model that a run folder, `.ckpt` or `.safetensors` describes, in eval mode."""
+    """Rebuild the model that a file describes, whatever `read_model` takes, in eval mode."""
     source = read_model(Path(path))
     return rebuild(source), source
 
 
 def rebuild(source: SourceModel) -> AdversarialModel:
-    """The model of what was read from a file, in eval mode; a D that the file lacks is fresh."""
+    """The model of what was read from a file, in eval mode."""
     if source.model not in _MODELS:
         raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
     module, _, name = source.model.rpartition(".")
     model_class = getattr(import_module(module), name)
     model = model_class(network=source.network, training=asdict(Training()))
-    load_into(model, source, networks=("G", "D") if source.state("D") else ("G",))
+    there = [name for name, origin in _ORIGINS.items() if source.state(origin)]
+    for name in _ORIGINS.keys() - set(there):
+        warn(f"{source.path} has no {name}: this one has random weights")
+    load_into(model, source, networks=there)
     return model.eval()

@@ -60,6 +60,12 @@ def load_into(
     """
     plan = {"G": "G_ema", "G_ema": "G_ema"} if "G" in networks else {}
     plan |= {"D": "D"} if "D" in networks else {}
+    for origin in dict.fromkeys(plan.values()):
+        if not source.state(origin):
+            raise SourceError(
+                f"{source.path} has no {origin}: start that network fresh, "
+                f"{'freeze=init_g' if origin == 'D' else 'freeze=init_d'} in a transfer"
+            )
     reports = {
         name: load_network(
             getattr(model, name), source.state(origin), name, origin, reinit, False, left

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,11 @@ class SourceModel:
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def record(self) -> dict[str, Any]:
-        """What a child run stores about its parent."""
+        """What a child run stores about its parent; of a report the counts."""
+        extra = dict(self.extra)
+        if report := extra.get("report"):
+            left = dict(Counter(report["left"].values()))
+            extra["report"] = {"taken": len(report["taken"]), "left": left}
         return {
             "name": self.dataset,
             "file": self.path.name,
@@ -59,7 +64,7 @@ class SourceModel:
             "model": self.model,
             "network": self.network,
             "lineage": self.lineage,
-            **self.extra,
+            **extra,
         }
 
 
@@ -131,13 +136,9 @@ def _describes_itself(path: Path) -> bool:
 
 
 def _read_foreign(path: Path) -> SourceModel:
-    """A file of another project; its report as counts, and by name what was left."""
     from stylegan_tl.source.foreign.formats import read_foreign
 
-    model = read_foreign(path)
-    report = model.extra["report"]
-    model.extra["report"] = {**report, "taken": len(report["taken"])}
-    return model
+    return read_foreign(path)
 
 
 def _read_portable(path: Path) -> SourceModel:

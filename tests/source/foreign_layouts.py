@@ -36,7 +36,13 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
     k = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape)
     value = np.sin(0.37 * k * k + sum(map(ord, name)) % 97) * 1.4
     last = name.replace("/", ".").rpartition(".")[2]
-    small = {"bias": 0.2, "w_avg": 0.2, "dlatent_avg": 0.2, "noise_strength": 0.1, "noise_const": 0.7}
+    small = {
+        "bias": 0.2,
+        "w_avg": 0.2,
+        "dlatent_avg": 0.2,
+        "noise_strength": 0.1,
+        "noise_const": 0.7,
+    }
     value *= small.get(last, 1.0) * (100 if ".fc" in name and "mapping" in name else 1)
     return np.asarray(value, dtype=np.float32)
 

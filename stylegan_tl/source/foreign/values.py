@@ -22,7 +22,7 @@ class Limits:
     file_bytes: int = 8 << 30
     operations: int = 1_000_000  # of the pickle machine, all pickles of a file together
     depth: int = 64  # containers in containers
-    pickles: int = 5_000  # a PyTorch tensor in a plain pickle is a pickle of its own
+    pickles: int = 50_000  # a PyTorch tensor in a plain pickle is a pickle of its own
     tensor_elements: int = 1 << 30
     dimensions: int = 8
     integer_bits: int = 128
