@@ -18,8 +18,10 @@ from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.split import n_shot, split
 from stylegan_tl.freeze.base import Freeze
 from stylegan_tl.freeze.strategy import Strategy
+from stylegan_tl.metrics.catalogue import verified
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.models.inherited import Inherited
+from stylegan_tl.source.catalogue import PREFIX, holding
 from stylegan_tl.source.classes import ClassMatch, class_tables, match_classes, with_classes
 from stylegan_tl.source.load import LoadReport, load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
@@ -87,7 +89,13 @@ def named_source(config: dict[str, Any]) -> SourceModel | None:
     path = config["source"].get("checkpoint")
     if not path:
         return None
+    public = holding(path)
+    if public is not None:
+        verified(public, Path(path).expanduser())
     source = read_model(Path(path))
+    if public is not None:
+        source.dataset = public.domain
+        source.extra |= {"licence": public.licence, "catalogue": f"{PREFIX}{public.name}"}
     _inherited(config, source)
     return source
 

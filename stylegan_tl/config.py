@@ -174,6 +174,7 @@ def _numbers(config: dict[str, Any]) -> list[str]:
 
 def _datasets(config: dict[str, Any]) -> list[str]:
     from stylegan_tl.data.errors import hint
+    from stylegan_tl.source import catalogue
 
     problems = []
     source, freeze = config["source"], config["freeze"]["_target_"].split(".")[-1]
@@ -190,7 +191,9 @@ def _datasets(config: dict[str, Any]) -> list[str]:
             )
     checkpoint = source.get("checkpoint")
     if checkpoint is not None and not Path(checkpoint).expanduser().exists():
-        problems.append(f"source.checkpoint={checkpoint}: does not exist (seen from {Path.cwd()})")
+        known = catalogue.holding(checkpoint)
+        here = f"source.checkpoint={checkpoint}: does not exist (seen from {Path.cwd()})"
+        problems.append(catalogue.missing(known) if known else here)
     for role in ("source", "target"):
         path = config[role].get("path")
         if path is not None and not config[role].get("checkpoint"):

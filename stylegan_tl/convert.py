@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
     from stylegan_tl.source.portable import SourceModel
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "table"]
 
 _DTYPES = ("float32", "float16", "bfloat16")
+_SUFFIXES = {"safetensors": ".safetensors", "rosinality": ".pt", "nvidia": ".pt", "onnx": ".onnx"}
 
 
 def main() -> None:
@@ -56,13 +59,8 @@ def _convert(config: dict[str, Any]) -> list[str]:
     if config["dtype"] not in _DTYPES:
         raise ValueError(f"dtype={config['dtype']}: use {', '.join(_DTYPES)}")
     source, out = Path(config["in"]).expanduser(), Path(config["out"]).expanduser()
-    if out.suffix != ".safetensors":
-        raise ValueError(f"out={out}: the portable form is written; end it in .safetensors")
-    if out.exists():
-        raise ValueError(f"out={out} exists: remove it, or name another")
-    import torch
-
-    from stylegan_tl.source.portable import read_model, write_portable
+    _check_out(config, out)
+    from stylegan_tl.source.portable import read_model
 
     model = read_model(source)
     model.dataset = config["name"] or model.dataset
@@ -72,8 +70,57 @@ def _convert(config: dict[str, Any]) -> list[str]:
         model.nimg = int(1000 * config["kimg"])
     model.lineage = model.lineage or {"dataset": model.dataset, "converted_from": model.record()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_portable(model, out, getattr(torch, config["dtype"]))
-    return [*table(model), f"{out}: {out.stat().st_size / 1e6:.2f} MB"]
+    notes = _write(model, out, config)
+    size = f"{out}: {out.stat().st_size / 1e6:.2f} MB"
+    return [*table(model), size, *(f"  {note}" for note in notes)]
+
+
+def _check_out(config: dict[str, Any], out: Path) -> None:
+    """ValueError before anything is read if the result could not be written."""
+    form = config["format"]
+    if form not in _SUFFIXES:
+        raise ValueError(f"format={form}: use {', '.join(_SUFFIXES)}")
+    if out.suffix != _SUFFIXES[form]:
+        raise ValueError(f"out={out}: format={form} is written; end it in {_SUFFIXES[form]}")
+    if form != "safetensors" and config["dtype"] != "float32":
+        raise ValueError(f"dtype={config['dtype']}: format={form} is written in float32 alone")
+    if out.exists():
+        raise ValueError(f"out={out} exists: remove it, or name another")
+    if form == "onnx":
+        from stylegan_tl.site.export import check_exporter
+
+        check_exporter("format=onnx")
+
+
+def _write(model: SourceModel, out: Path, config: dict[str, Any]) -> list[str]:
+    """Write the file; returns what its user must know."""
+    import torch
+
+    from stylegan_tl.source import writers
+    from stylegan_tl.source.portable import write_portable
+
+    if config["format"] == "safetensors":
+        write_portable(model, out, getattr(torch, config["dtype"]))
+        return []
+    if config["format"] == "onnx":
+        return _write_onnx(model, out)
+    own = {"rosinality": writers.write_rosinality, "nvidia": writers.write_nvidia}
+    return own[config["format"]](model, out)
+
+
+def _write_onnx(model: SourceModel, out: Path) -> list[str]:
+    """The generator as a graph from z (and psi) to images, checked where onnxruntime is there."""
+    from stylegan_tl.restore import rebuild
+    from stylegan_tl.site.export import check_onnx, describe_onnx, export_onnx
+    from stylegan_tl.source.foreign.origin import KEY, licence_of, origin
+
+    rebuilt = rebuild(model)
+    label = 0 if rebuilt.G.c_dim else None
+    export_onnx(rebuilt, out, label)
+    describe_onnx(out, {KEY: origin(model), "licence": licence_of(model)})
+    notes = [] if label is None else ["of class 0: a graph has one class"]
+    difference = check_onnx(out, rebuilt, label)
+    return notes + ([] if difference is None else [f"differs from PyTorch by {difference:.1e}"])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
 
 
 def rebuild(source: SourceModel) -> AdversarialModel:
-    """The model of what was read from a file, in eval mode; a D that the file lacks is fresh."""
+    """The model of what was read from a file, in eval mode."""
     if source.model not in _MODELS:
         raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
     module, _, name = source.model.rpartition(".")

@@ -1,4 +1,6 @@
-"""`python -m stylegan_tl.weights list | verify | fetch NAME`: weights of the metrics' networks.
+"""`python -m stylegan_tl.weights list | verify | fetch NAME`: public weights, by name.
+
+Those of the metrics' networks, and pretrained source models (`source=pretrained/NAME`).
 
 The one place that downloads, and only when told to. A file gets its name after its SHA-256 was
 checked: a broken or a wrong download is never used. Without a network, copy the file to the folder
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
     from stylegan_tl.metrics.catalogue import Entry
+    from stylegan_tl.source.catalogue import File, Pretrained
 
 __all__ = ["fetch", "main"]
 
@@ -142,6 +145,7 @@ class _Progress:
 
 def _list(given: argparse.Namespace) -> int:
     from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder
+    from stylegan_tl.source.catalogue import PRETRAINED, folder
 
     print(f"in {default_folder()}:")
     for one in CATALOGUE:
@@ -149,33 +153,109 @@ def _list(given: argparse.Namespace) -> int:
         print(f"\n{one.name} ({there}): {one.purpose}")
         print(f"  {one.file}, {one.megabytes} MB, {one.licence}, sha256 {one.sha256}…")
         print(f"  {one.url}")
-    print(f"\n{_FOLDERS}")
+    print(f"\n{_FOLDERS}\n\nsource models, for source=pretrained/NAME, in {folder()}:")
+    print("\n\n".join("\n".join(_described(one)) for one in PRETRAINED))
     return 0
 
 
+def _described(one: Pretrained) -> list[str]:
+    """What a person wants to know of a source model before fetching it."""
+    from stylegan_tl.source.catalogue import folder
+
+    there = "there" if all((folder() / f.name).is_file() for f in one.files) else "not there"
+    size = f"{one.resolution} px" if one.resolution else "size not stated"
+    lines = [f"{one.name} ({there}): {one.domain}, {size}, model={one.model}, {one.format}"]
+    lines += [f"  licence: {one.licence}"]
+    for file in one.files:
+        digest = f"sha256 {file.sha256}…" if file.sha256 else "sha256 not published"
+        lines.append(f"  {file.name}, {digest}, {file.url}")
+    return [*lines, f"  from {one.found_in}{f'; {one.note}' if one.note else ''}"]
+
+
 def _verify(given: argparse.Namespace) -> int:
-    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder, entry, verified
+    from stylegan_tl.metrics.catalogue import verified
 
     wrong = there = 0
-    for one in [entry(given.name)] if given.name else CATALOGUE:
-        path = default_folder() / one.file
+    for name, one, path in _places(given.name):
         try:
             if not path.is_file():
                 wrong += bool(given.name)
-                print(f"{one.name}: {path} is not there")
+                print(f"{name}: {path} is not there")
                 continue
             there += 1
-            print(f"{one.name}: {path} is whole, sha256={verified(one, path)}")
+            print(f"{name}: {path} is whole, sha256={verified(one, path)}")
         except ValueError as error:
             wrong += 1
-            print(f"{one.name}: {error}")
+            print(f"{name}: {error}")
     return int(wrong > 0 or not there)  # of none there is nothing to say that it is whole
+
+
+def _places(name: str | None) -> list[tuple[str, Entry | File, Path]]:
+    """Every file of `name`, or all: what it is called, its digest, where it belongs."""
+    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder, entry
+    from stylegan_tl.source.catalogue import PRETRAINED, folder
+
+    if name and (source := _source(name)):
+        return [(f"{source.name}: {f.name}", f, folder() / f.name) for f in source.files]
+    own = [entry(name)] if name else CATALOGUE
+    found = [(one.name, one, default_folder() / one.file) for one in own]
+    more = () if name else PRETRAINED
+    there = [(one.name, f, folder() / f.name) for one in more for f in one.files]
+    return [*found, *(place for place in there if place[2].is_file())]
+
+
+def _source(name: str) -> Pretrained | None:
+    """The source model of that name, or None for weights of another kind."""
+    from stylegan_tl.source.catalogue import PREFIX, PRETRAINED
+
+    short = name.removeprefix(PREFIX)
+    return next((one for one in PRETRAINED if one.name == short), None)
+
+
+def _fetch_source(one: Pretrained, given: argparse.Namespace) -> int:
+    """Bring the files of a source model into the cache; `--url` names the first, or their folder.
+
+    A web page where a file was expected is thrown away: nothing published tells it from the file.
+    """
+    from stylegan_tl.metrics.catalogue import recorded, verified
+    from stylegan_tl.source.catalogue import folder
+
+    if given.out is not None or given.sha256 is not None:
+        raise ValueError("--out and --sha256 are for other weights: a source model has its place")
+    print(f"{one.name}: {one.licence}")
+    for file in one.files:
+        out, url = folder() / file.name, _from(given.url, file, alone=len(one.files) == 1)
+        fetch(url, out, sha256=recorded(out) or file.sha256, timeout=given.timeout)
+        with open(out, "rb") as content:
+            head = content.read(64).lstrip().lower()
+        if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+            out.unlink()
+            raise ValueError(
+                f"{url} answers with a web page: open it in a browser, save the file, and give it "
+                f"with --url {file.name}"
+            )
+        print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), sha256={verified(file, out)}")
+    print(f"use it: source=pretrained/{one.name} model={one.model} resolution={one.resolution}")
+    return 0
+
+
+def _from(url: str | None, file: File, *, alone: bool) -> str:
+    """Where a file comes from: its public address, `url`, or its name in the folder `url`."""
+    if url is None:
+        return file.url
+    if Path(url).is_dir() or (not alone and url.endswith("/")):
+        return f"{url.rstrip('/')}/{file.name}"
+    if not alone:
+        raise ValueError(f"--url {url}: name the folder that has both files of the pair, with a /")
+    return url
 
 
 def _fetch(given: argparse.Namespace) -> int:
     from stylegan_tl.files import file_sha256
     from stylegan_tl.metrics.catalogue import default_folder, entry, verified
 
+    if source := _source(given.name):
+        return _fetch_source(source, given)
     one = entry(given.name)
     out = given.out or default_folder() / one.file
     wanted = _wanted(one, given.sha256, out, own_place=given.out is None)
@@ -225,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("name", nargs="?", help="one of them (default: all that are there)")
     one.set_defaults(run=_verify)
     one = commands.add_parser("fetch", help="download one file")
-    one.add_argument("name", help="inception, vgg16")
+    one.add_argument("name", help="inception, vgg16, or a source model: lsun_church_256, …")
     one.add_argument("--url", help="another address or a path (default: the public one)")
     one.add_argument("--sha256", help="its SHA-256, 8 to 64 hex digits (default: as published)")
     one.add_argument("--out", type=Path, help="where to put it (default: the cache)")

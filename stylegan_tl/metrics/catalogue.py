@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from stylegan_tl.files import file_sha256, write_atomic
 
@@ -17,6 +18,14 @@ __all__ = [
     "CATALOGUE", "Entry", "check_digest", "default_folder", "entry", "missing", "recorded",
     "verified",
 ]  # fmt: skip
+
+
+class Published(Protocol):
+    """What has a digest, or as many digits of it as are published; "" for none."""
+
+    @property
+    def sha256(self) -> str:
+        """Hex digits."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +126,15 @@ def recorded(path: Path) -> str | None:
         ) from error
 
 
-def verified(of: Entry, path: Path, *, sha256_of: Callable[[Path], str] = file_sha256) -> str:
+def verified(of: Published, path: Path, *, sha256_of: Callable[[Path], str] = file_sha256) -> str:
     """Return the SHA-256 of `path`, checked against the entry and the digest of its first use.
 
     The first use writes the whole digest beside the file, later ones must find the same: the
     published digits alone are few. ValueError if it differs from either.
     """
     found = sha256_of(path)
-    check_digest(path, found, of.sha256)
+    if of.sha256:
+        check_digest(path, found, of.sha256)
     first = recorded(path)
     if first is not None:
         check_digest(path, found, first)

@@ -25,6 +25,7 @@ __all__ = [
     "Whole",
     "check_exporter",
     "check_onnx",
+    "describe_onnx",
     "export_onnx",
     "reference_ops",
 ]
@@ -76,12 +77,15 @@ def reference_ops() -> Iterator[None]:
         _forget()
 
 
-def check_exporter() -> None:
-    """Raise ValueError, with the command that installs it, where torch's exporter is not there."""
+def check_exporter(key: str = "live=true") -> None:
+    """Raise ValueError, with the command that installs it, where torch's exporter is not there.
+
+    `key`: the option that asked for it.
+    """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"live=true needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[live]'"
+            f"{key} needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[live]'"
         )
 
 
@@ -110,6 +114,18 @@ def export_onnx(model: AdversarialModel, path: Path, label: int | None = None) -
         )
     os.replace(partial, path)
     return path
+
+
+def describe_onnx(path: Path, facts: dict[str, str]) -> None:
+    """Add `facts` to the graph's metadata, where runtimes and viewers show them."""
+    import onnx
+
+    graph = onnx.load(str(path))
+    for key, value in facts.items():
+        graph.metadata_props.add(key=key, value=value)
+    partial = path.with_name(f".{path.name}.part")
+    onnx.save(graph, str(partial))
+    os.replace(partial, path)
 
 
 def check_onnx(path: Path, model: AdversarialModel, label: int | None = None) -> float | None:

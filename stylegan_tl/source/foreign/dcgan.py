@@ -88,14 +88,16 @@ def _architecture(G: Sequence[Stage], D: Sequence[Stage]) -> dict[str, Any]:
             f"{len(G)} convolutions in G and {len(D)} in D: a DCGAN of 32 to 256 px has 4 to 7 in "
             "each"
         )
-    widths = {"G": [s.shape[1] for s in G[:-1]][::-1], "D": [s.shape[0] for s in D[:-1]]}
-    most = max(max(w) // w[0] for w in widths.values() if w and w[0])
+    widths = {"G": [s.shape[1] for s in G[:-1]][::-1]}
+    widths |= {"D": [s.shape[0] for s in D[:-1]]} if D else {}
+    if not all(own[0] > 0 for own in widths.values()):
+        raise SourceError("a convolution without maps")
+    most = max(max(own) // own[0] for own in widths.values())
     most = 8 if most == min(8, resolution // 8) else most
+    sizes = [resolution >> i for i in range(1, len(G))]
     for name, own in widths.items():
-        wanted = [
-            dcgan.width_at(resolution >> i, resolution, own[0], most) for i in range(1, len(G))
-        ]
-        if own and own != wanted:
+        wanted = [dcgan.width_at(r, resolution, own[0], most) for r in sizes]
+        if own != wanted:
             raise SourceError(f"{name} has {own} maps where a DCGAN has {wanted}")
     return {
         "resolution": resolution,
@@ -103,7 +105,7 @@ def _architecture(G: Sequence[Stage], D: Sequence[Stage]) -> dict[str, Any]:
         "c_dim": 0,
         "width": widths["G"][0],
         "width_G": widths["G"][0],
-        "width_D": (widths["D"] or widths["G"])[0],
+        "width_D": widths.get("D", widths["G"])[0],
         "width_max": most,
         "bias": any(s.bias is not None for s in [*G, *D]),
     }
