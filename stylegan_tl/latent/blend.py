@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,32 @@ def make(config: dict[str, Any]) -> Made:
     look = look_of(config, models["child"])
     edges = _checked(edges, child.network["resolution"])
     out = open_out(config)
-    blends, files = [], []
-    for edge in edges:
-        blend, shares = blended(source, child, edge, width, config)
-        blend.lineage = _lineage(source, child, config, edge, shares)
-        files.append(out / f"blend{edge}.safetensors")
-        write_portable(blend, files[-1])
-        blends.append(replace(blend, path=files[-1], sha256=file_sha256(files[-1])))
-    drawn = [models["source"], *(rebuild(blend) for blend in blends), models["child"]]
+    blends = [_written(out, source, child, edge, width, config) for edge in edges]
+    names = [f"blend at {edge} px" for edge in edges]
+    drawn = [models["source"], *map(rebuild, blends), models["child"]]
+    columns = [source.dataset, *names, child.dataset]
     z = latents(models["child"], chosen)
-    columns = [source.dataset, *(f"blend at {edge} px" for edge in edges), child.dataset]
     images = np.stack([sample(model, z, look) for model in drawn], 1)
     rows = [f"seed {seed}" for seed in chosen]
-    files.append(out / "blend.png")
+    files = [*(blend.path for blend in blends), out / "blend.png"]
     sheet(files[-1], images.reshape(-1, *images.shape[2:]), rows, columns, _title(config))
     return Made(files, {"source": source, "child": child}, {"seeds": chosen, "relation": how})
+
+
+def _written(
+    out: Path,
+    source: SourceModel,
+    child: SourceModel,
+    edge: int,
+    width: float,
+    config: dict[str, Any],
+) -> SourceModel:
+    """A blend as a portable file."""
+    blend, shares = blended(source, child, edge, width, config)
+    blend.lineage = _lineage(source, child, config, edge, shares)
+    path = out / f"blend{edge}.safetensors"
+    write_portable(blend, path)
+    return replace(blend, path=path, sha256=file_sha256(path))
 
 
 def blended(

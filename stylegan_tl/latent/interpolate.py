@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,24 +34,13 @@ def make(config: dict[str, Any]) -> Made:
     codes, names = given_or_seeded(model, config, stations, space, look)
     if len(codes) < 2:
         raise ValueError(f"latents={config['latents']} has one image: a walk needs two or more")
-    out = open_out(config)
-    steps = walk(codes, count, path, loop=config["loop"], centre=_centre(model, space))
+    out, loop = open_out(config), bool(config["loop"])
+    steps = walk(codes, count, path, loop=loop, centre=_centre(model, space))
     images = draw(model, steps, space, look)
-    pictures = [grid(image[None], padding=0) for image in images]
-    ms = round(1000 / fps)
-    made = [animation(out / "interpolation.webp", pictures, ms=ms, hold_ms=ms)]
-    made.append(out / "interpolation.png")
-    ways = torch.linspace(0, count, _STEPS).round().long() + count * torch.arange(
-        len(codes) - (not config["loop"])
-    ).unsqueeze(1)
-    labels = [f"{a} → {b}" for a, b in zip(names, [*names[1:], names[0]], strict=True)][: len(ways)]
-    title = f"{path} in {space}"
-    shares = [f"{100 * i // (_STEPS - 1)} %" for i in range(_STEPS)]
-    sheet(made[1], images[(ways % len(images)).flatten()], labels, shares, title)
-    if encoder:
-        made.append(write_mp4(out / "interpolation.mp4", frames(pictures), fps, encoder))
+    files = _moving(out, images, fps, encoder)
+    files.append(_strip(out, images, count, names, loop, f"{path} in {space}"))
     facts = {"stations": names, "space": space, "path": path, "frames": len(images)}
-    return Made(made, {"model": trained}, facts)
+    return Made(files, {"model": trained}, facts)
 
 
 def walk(
@@ -70,3 +61,25 @@ def walk(
 def _centre(model: AdversarialModel, space: str) -> Tensor | float:
     """What a great circle goes round: the mean w, and 0 in z."""
     return model.G_ema.mapping.w_avg if space == "w" else 0.0
+
+
+def _moving(out: Path, images: np.ndarray, fps: int, encoder: str | None) -> list[Path]:
+    pictures = [grid(image[None], padding=0) for image in images]
+    ms = round(1000 / fps)
+    files = [animation(out / "interpolation.webp", pictures, ms=ms, hold_ms=ms)]
+    if encoder:
+        files.append(write_mp4(out / "interpolation.mp4", frames(pictures), fps, encoder))
+    return files
+
+
+def _strip(
+    out: Path, images: np.ndarray, count: int, names: list[str], loop: bool, title: str
+) -> Path:
+    """A row for each way from one station to the next, `count` images long."""
+    ways = [f"{a} → {b}" for a, b in zip(names, [*names[1:], names[0]], strict=True)]
+    ways = ways if loop else ways[:-1]
+    steps = [round(count * i / (_STEPS - 1)) for i in range(_STEPS)]
+    shown = [(way * count + step) % len(images) for way in range(len(ways)) for step in steps]
+    columns = [f"{100 * i // (_STEPS - 1)} %" for i in range(_STEPS)]
+    sheet(out / "interpolation.png", images[shown], ways, columns, title)
+    return out / "interpolation.png"

@@ -29,7 +29,8 @@ def write(path: Path, family: str, seed: int, lineage: dict | None = None, **net
     tensors = {}
     for side in ("G_ema", "D"):
         for name, tensor in getattr(model, side).state_dict().items():
-            if tensor.is_floating_point():  # also what begins at zero: biases, noise, w_avg
+            # also what begins at zero: biases, noise, w_avg; not how far a network has grown
+            if tensor.is_floating_point() and not name.endswith("lod"):
                 tensor = tensor + 0.3 * torch.rand(tensor.shape, generator=generator)
                 tensor = tensor / 8 if "torgb.weight" in name else tensor  # pixels in [-1, 1]
             tensors[f"{side}.{name}"] = tensor.clone()
