@@ -5,10 +5,38 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["as_json", "escaped", "fill", "picture"]
+__all__ = ["as_json", "escaped", "fill", "head", "picture"]
+
+_HEAD = """\
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+{shared}{own}</style>"""
+_POLICY = {  # what a page may load: nothing from a network
+    "default-src": "'none'",
+    "img-src": "'self' file: data: blob:",
+    "style-src": "'unsafe-inline'",
+    "script-src": "'unsafe-inline'",
+}
+
+
+def head(title: str, style: str, policy: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What stands in a page's <head>: both colour schemes, the shared style before its own.
+
+    `policy` adds to what the page may load.
+    """
+    shared = (files("stylegan_tl") / "page.css").read_text(encoding="utf-8")
+    allowed = "; ".join(f"{k} {v}" for k, v in {**_POLICY, **policy}.items())
+    return _HEAD.format(policy=allowed, title=escaped(title), shared=shared, own=style)
 
 
 def fill(template: str, known: Mapping[str, str | Iterable[str]]) -> Iterator[str]:

@@ -263,3 +263,22 @@ def test_evaluate_refuses_before_any_work(compose, runs, cache, overrides, reaso
     given = [o.format(run=runs["dcgan"]) for o in overrides]
     with pytest.raises(ValueError, match=reason):
         _evaluate(compose([*given, f"cache={cache}", "logger=none"], "evaluate"))
+
+
+@pytest.mark.parametrize(("run", "asked", "expected"), [
+    ("disabled", None, "disabled"),  # a run that no tracker was told of stays untold
+    ("disabled", "offline", "offline"),
+    ("offline", None, None),
+])  # fmt: skip
+def test_an_evaluation_is_told_to_nobody_if_its_run_was_not(
+    compose, tmp_path, run, asked, expected
+):
+    from stylegan_tl.evaluate import _with_run_settings
+    from stylegan_tl.study.trial import Trial
+
+    config = compose(["target=rooms/kitchen"])
+    config["logger"]["mode"] = run
+    Trial("s", "n", 0, {}, config).save(tmp_path / "trial.json")
+    mode = "null" if asked is None else asked
+    given = compose(["checkpoint=x", f"logger.mode={mode}"], "evaluate")
+    assert _with_run_settings(given, tmp_path)["logger"]["mode"] == expected

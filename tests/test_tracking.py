@@ -374,3 +374,15 @@ def test_run_id_is_stable_and_tells_runs_apart():
     assert run_id("s", "n", 0) == run_id("s", "n", "0")
     assert len({run_id("s", "n", 0), run_id("s", "n", 1), run_id("sn", "", 0)}) == 3
     assert run_id("a").isalnum()
+
+
+def test_tags_and_groups_that_wandb_refuses_are_shortened(tmp_path, real_wandb):
+    long = {**ARGUMENTS, "tags": ["x" * 90, "", "demo", "demo"], "group": "a->" * 60}
+    with WandbMirror() as mirror:
+        mirror.start(tmp_path / "run", mode="offline", **long)
+        path = mirror.path
+    assert path is not None  # it began
+    records = _reference_wandb_reader(next(path.glob("*.wandb")))
+    run = next(r["run"] for r in records if r["type"] == "run")
+    assert run["tags"] == ["x" * 64, "demo"]
+    assert run["run_group"] == ("a->" * 60)[:128]

@@ -7,11 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from stylegan_tl.page import as_json, escaped, fill, picture
+from stylegan_tl.page import as_json, escaped, fill, head, picture
 
 __all__ = ["html", "page_name"]
 
-_PARTS = ("site.css", "random.js", "worker.js", "site.js")
+_PARTS = ("random.js", "worker.js", "site.js")
+_LIVE = {  # the generator in the page: a worker and WebAssembly, made in the page itself
+    "script-src": "'unsafe-inline' 'self' file: blob: 'wasm-unsafe-eval'",
+    "worker-src": "blob:",
+    "connect-src": "blob: data:",
+}
 
 
 def page_name(dataset: str) -> str:
@@ -27,7 +32,8 @@ def html(data: Mapping[str, Any], embedded: Iterable[Path] = ()) -> str:
     """The page that shows `data`, with the pictures `embedded` inside."""
     here = files("stylegan_tl.site")
     known = {name: (here / name).read_text(encoding="utf-8") for name in _PARTS}
-    known["title"] = escaped(f"This {data['name']} does not exist")
+    style = (here / "site.css").read_text(encoding="utf-8")
+    known["head"] = head(f"This {data['name']} does not exist", style, _LIVE)
     known["name"] = escaped(str(data["name"]))
     known["data"] = as_json(data)
     known["pictures"] = "".join(map(picture, embedded))

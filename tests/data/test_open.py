@@ -121,3 +121,20 @@ def test_a_script_without_main_guard_is_told_so(make_folder, tmp_path, monkeypat
     monkeypatch.setattr(process, "_inheriting", True, raising=False)
     with pytest.raises(RuntimeError, match='if __name__ == "__main__"'):
         _open(tmp_path, {"kind": "folder", "path": str(make_folder(1))})
+
+
+def test_a_missing_file_of_an_option_names_the_variable_that_says_where_it_lies(tmp_path):
+    spec = {"kind": "zip", "name": "houses/kitchen", "path": str(tmp_path / "houses-128.zip")}
+    with pytest.raises(DataError, match="houses-128.zip: no such file; set STYLEGAN_TL_HOUSES"):
+        open_dataset(spec, resolution=32, cache=tmp_path)
+    with pytest.raises(DataError, match=r"mine\.zip: no such file$"):
+        open_dataset({**spec, "path": str(tmp_path / "mine.zip")}, resolution=32, cache=tmp_path)
+
+
+def test_the_first_index_of_a_procedural_domain_can_be_chosen(tmp_path):
+    spec = {"kind": "procedural", "name": "k", "domain": "rooms/kitchen", "size": 6}
+    whole = open_dataset(spec, resolution=16, cache=tmp_path)
+    tail = open_dataset({**spec, "size": 2, "first": 4}, resolution=16, cache=tmp_path)
+    assert (tail.images(np.arange(2)) == whole.images(np.arange(4, 6))).all()
+    with pytest.raises(DataError, match="first=-1: expected a whole number from 0"):
+        open_dataset({**spec, "first": -1}, resolution=16, cache=tmp_path)

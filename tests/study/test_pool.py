@@ -350,3 +350,17 @@ def test_labels_say_in_what_trials_differ(jobs) -> None:
     todo = jobs("source=a target=b kimg=2", "source=scratch target=b kimg=2", seeds=2)
     assert list(labels(todo).values()) == ["a  seed 0", "scratch  seed 0", "a  seed 1",
                                            "scratch  seed 1"]  # fmt: skip
+
+
+def test_a_trial_on_more_gpus_than_a_slot_has_is_refused(monkeypatch):
+    from stylegan_tl.study.slots import check_devices
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    slots = make_slots()
+    check_devices(slots, 1)
+    check_devices(slots, "[1]")
+    for devices in ("2", [0, 1], "[0,1]"):
+        with pytest.raises(ValueError, match="one GPU of 2.*hydra/launcher=basic"):
+            check_devices(slots, devices)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    check_devices(make_slots(processes=1), 2)  # two processes on the CPU

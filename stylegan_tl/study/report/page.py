@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl import __version__
-from stylegan_tl.page import as_json, escaped, fill, picture
+from stylegan_tl.page import as_json, fill, head, picture
 from stylegan_tl.study.report.collect import (
     Study,
     collect,
@@ -38,7 +38,7 @@ MOST_BYTES = 20 * 2**20
 _IMAGES = ("auto", "embed", "folder", "none")
 _OURS = re.compile(r"[0-9a-f]{16}\.webp")
 _FACTORS = ("source", "target", "freeze", "model")
-_PARTS = ("report.css", "base.js", "charts.js", "sections.js", "page.js")
+_PARTS = ("base.js", "charts.js", "sections.js", "page.js")
 
 
 def report(
@@ -190,7 +190,8 @@ def _write(out: Path, data: Mapping[str, Any], embedded: Path | None) -> None:
     known: dict[str, str | Iterable[str]] = {
         name: (here / name).read_text(encoding="utf-8") for name in _PARTS
     }
-    known |= {"data": as_json(data), "title": escaped(str(data["title"]))}
+    style = (here / "report.css").read_text(encoding="utf-8")
+    known |= {"data": as_json(data), "head": head(str(data["title"]), style)}
     known["pictures"] = map(picture, _pictures(embedded) if embedded else ())
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
