@@ -187,10 +187,16 @@ def _module(
 # -- TensorFlow -----------------------------------------------------------------------------
 
 
-def stylegan2_variables() -> dict[str, dict[str, tuple[int, ...]]]:
-    """Variables of TensorFlow's StyleGAN2 (configurations E and F), by network and part."""
+def stylegan2_variables(c_dim: int = 0) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Variables of TensorFlow's StyleGAN2 (configurations E and F), by network and part.
+
+    With labels G is that of StyleGAN2-ADA.
+    """
     w = SIZE["w_dim"]
     mapping, synthesis, D = _tf_mapping(), {}, {}
+    if c_dim:
+        mapping |= {"LabelEmbed/weight": (c_dim, w), "LabelEmbed/bias": (w,)}
+        mapping |= {"Dense0/weight": (SIZE["z_dim"] + w, w)}
     for number in range(2 * len(sizes()) - 1):
         r = 4 << (number + 1) // 2
         synthesis[f"noise{number}"] = (1, 1, r, r)

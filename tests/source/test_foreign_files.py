@@ -100,6 +100,23 @@ def test_a_file_draws_and_judges_what_the_original_code_did(case: str, tmp_path:
     np.testing.assert_allclose(found, RECORDED[case], atol=1e-4, rtol=0)
 
 
+def test_labels_of_stylegan2_ada_come_in_and_its_other_d_is_left(tmp_path: Path) -> None:
+    """Recorded like "tensorflow", by `legacy.py`'s generator alone."""
+    more, values = {"label_size": 3}, tensorflow_values(layouts.stylegan2_variables(3))
+    path = tensorflow_pickle(tmp_path / "a.pkl", values, G_more=more, D_more=more)
+    model, source = restore(path)
+    z, c = layouts.latents(3)
+    with torch.no_grad():
+        images = [model.G_ema(z, c, truncation_psi=psi, noise="const") for psi in (1.0, 0.7)]
+    found = [[image[at].item() for at in PIXELS] for image in images]
+    expected = [
+        [-0.208531, 0.248429, 0.132771, 3.135264],
+        [-0.227795, 2.451006, -0.491129, 2.753901],
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+    assert "label_size=3, here it is 0" in source.extra["report"]["left"]["D.Output/weight"]
+
+
 @pytest.mark.parametrize("case", WRITERS)
 def test_every_tensor_of_a_file_is_accounted_for_once(case: str, tmp_path: Path) -> None:
     source = read_model(WRITERS[case](tmp_path / "a.pkl"))
