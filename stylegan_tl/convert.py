@@ -62,7 +62,7 @@ def _convert(config: dict[str, Any]) -> list[str]:
     _check_out(config, out)
     from stylegan_tl.source.portable import read_model
 
-    model = read_model(source)
+    model = read_model(source, adapters=config["adapters"])
     model.dataset = config["name"] or model.dataset
     if config["licence"]:
         model.extra["licence"] = config["licence"]

@@ -10,8 +10,8 @@ Values: rank 4 to 16; lr of offsets 8 times the usual (StyleDomain's 0.02). With
 convolutions of D are adapted too, and of D only these and the head train.
 Costs: the merge, once per forward; gradients pass all of G, so time is that of full fine-tune.
 G_ema averages the factors (up, down, u, v), not their product.
-`stylegan_tl.generate` and a next transfer read the merged weights; `source.portable
---without-adapters` gives the source back.
+`stylegan_tl.generate` and a next transfer read the merged weights; `stylegan_tl.convert` with
+`adapters=false` gives the source back.
 """
 
 from __future__ import annotations

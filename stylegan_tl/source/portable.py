@@ -1,11 +1,10 @@
 """The portable form of a model: one safetensors file, networks by name, the rest as JSON.
 
-`python -m stylegan_tl.source.portable RUN OUT --dtype float16` writes one from a run.
+`python -m stylegan_tl.convert` writes one from a run or from another project's file.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import zipfile
@@ -174,21 +173,3 @@ def _read_checkpoint(path: Path) -> SourceModel:
         path=path,
         sha256=file_sha256(path),
     )
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run folder or .ckpt")
-    parser.add_argument("out", type=Path, help="the .safetensors to write")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
-    parser.add_argument(
-        "--without-adapters", action="store_true", help="what was frozen, as the source had it"
-    )
-    args = parser.parse_args()
-    model = read_model(args.run, adapters=not args.without_adapters)
-    write_portable(model, args.out, getattr(torch, args.dtype))
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    _main()
