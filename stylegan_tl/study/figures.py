@@ -154,10 +154,10 @@ def _heat_map(
                 continue
             base = cells.get((*panel, "scratch", target))
             ratio[row, column] = _times(own, base) * (1 if lower else -1)
-            dark = abs(ratio[row, column]) > 1.4
+            dark = abs(ratio[row, column]) > 2.2
             axes.text(column, row, _text(own), ha="center", va="center", fontsize=6,
                       color="white" if dark else "black")  # fmt: skip
-    axes.imshow(ratio, cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto")
+    axes.imshow(ratio, cmap="PuOr", vmin=-4, vmax=4, aspect="auto")
     axes.set_xticks(range(len(targets)), [t.split("/")[-1] for t in targets], fontsize=7)
     axes.set_yticks(range(len(sources)), sources, fontsize=7)
 
