@@ -40,6 +40,8 @@ VERBS = {
                   ("out", "metrics", "measures", "same_reals")),
     "report": Verb(".report", "one page to look at, that opens from disk",
                    ("out", "images", "show", "distances", "verdict")),
+    "figures": Verb(".figures", "the matrix and the same latents over kimg as PNG, for a paper",
+                    ("out", "metric", "measure", "freeze")),
     "nearest": Verb("..nearest", "generated images beside their nearest training images, for the "
                     "report; new trials end with it"),
     "compare": Verb(".compare", "measured beside published", ("out", "same_reals")),

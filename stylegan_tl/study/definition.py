@@ -75,6 +75,7 @@ class Study:
     seeds: Sequence[int] = (0,)
     question: str = ""
     overrides: Sequence[str] = ()
+    given: Sequence[Mapping[str, Any]] = ()  # overrides of the cells that match: {when, overrides}
     controls: Sequence[str] = tuple(CONTROLS)
     exclude: Sequence[Mapping[str, Any]] = ()
     chains: Sequence[Sequence[str]] = ()
@@ -148,7 +149,7 @@ class Study:
     def _planned(self, cell: Cell, seed: int, runs: str | Path, more: Sequence[str]) -> Planned:
         pretrained = cell.values["source"] not in _NO_DATASET and not cell.via
         own = [override(k, v) for k, v in cell.values.items()]
-        general = [*self._pretraining(), *self.overrides, *more]
+        general = [*self._pretraining(), *self.overrides, *self._given(cell), *more]
         if not pretrained:  # there is no source dataset that these could speak of
             general = [o for o in general if not o.lstrip("+~").startswith(("source.", "pretrain"))]
         if cell.via:
@@ -168,6 +169,11 @@ class Study:
         before = self._planned(Cell(values, via=tuple(via)), seed, runs, more)
         checkpoint = override("source.checkpoint", str(before.job.folder / "last.ckpt"))
         return ["source=checkpoint", checkpoint, override("source.name", cell.source)]
+
+    def _given(self, cell: Cell) -> list[str]:
+        """What is said of cells like this one alone; a later rule wins."""
+        rules = [rule for rule in self.given if _matches(cell.values, rule["when"])]
+        return [text for rule in rules for text in rule["overrides"]]
 
     def _pretraining(self) -> list[str]:
         chosen = {"kimg": self.sources.kimg, "num_images": self.sources.num_images}
@@ -238,9 +244,21 @@ def _shapes(config: Mapping[str, Any]) -> Iterator[str]:
     whole = isinstance(seeds, list) and all(type(s) is int and s >= 0 for s in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds):
         yield f"study.seeds={seeds}: use a list of different whole numbers from 0"
-    for key in ("overrides", "controls", "exclude", "chains", "tags"):
+    for key in ("overrides", "given", "controls", "exclude", "chains", "tags"):
         if not isinstance(config.get(key, []), list):
             yield f"study.{key}={config[key]}: use a list"
+    for rule in config.get("given", []) if isinstance(config.get("given", []), list) else []:
+        if not _is_rule(rule):
+            yield f"study.given: {rule}: use {{when: {{factor: value}}, overrides: [key=value]}}"
+
+
+def _is_rule(rule: Any) -> bool:
+    return (
+        isinstance(rule, dict)
+        and rule.keys() == {"when", "overrides"}
+        and isinstance(rule["when"], dict)
+        and isinstance(rule["overrides"], list)
+    )
 
 
 def _choices(
@@ -249,16 +267,18 @@ def _choices(
     """Names of options and of values, held against what there is."""
     for key, values in config["factors"].items():
         yield from _choice(f"study.factors.{key}", key, values, options, known)
-    for text in config.get("overrides", []):
+    said = [("study.overrides", text) for text in config.get("overrides", [])]
+    said += [("study.given", text) for r in config.get("given", []) for text in r["overrides"]]
+    for where, text in said:
         key, equals, value = str(text).partition("=")
         bare = key.lstrip("+~")
         if not equals and not key.startswith("~"):
-            yield f"study.overrides: {text!r}: expected key=value"
+            yield f"{where}: {text!r}: expected key=value"
         elif bare in config["factors"] or bare in ("seed", "study", "study.name", "runs"):
-            yield f"study.overrides: {text!r}: a factor, seeds:, name: or runs= on the command line"
+            yield f"{where}: {text!r}: a factor, seeds:, name: or runs= on the command line"
         elif not key.startswith(("+", "~")):
             plain = [value] if value[:1] not in "[{$'\"" else []
-            yield from _choice("study.overrides", bare, plain, options, known)
+            yield from _choice(where, bare, plain, options, known)
 
 
 def _choice(
@@ -296,12 +316,14 @@ def _rules(config: Mapping[str, Any], options: Callable[[str], Sequence[str]]) -
     baseline = config.get("baseline", "scratch")
     if baseline is not None and baseline not in config.get("controls", list(CONTROLS)):
         yield f"study.baseline={baseline}: name it in study.controls too, or use null"
-    for rule in config.get("exclude", []):
+    rules = [("study.exclude", rule) for rule in config.get("exclude", [])]
+    rules += [("study.given", rule["when"]) for rule in config.get("given", [])]
+    for where, rule in rules:
         for key, value in rule.items():
             wanted = value if isinstance(value, list) else [value]
             for one in wanted:
                 if one not in factors.get(key, []):
-                    yield f"study.exclude: {key}={one} matches nothing in study.factors"
+                    yield f"{where}: {key}={one} matches nothing in study.factors"
     for chain in config.get("chains", []):
         if not isinstance(chain, list) or len(chain) < 3:
             yield f"study.chains: {chain}: use at least three datasets: source, bridge, target"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from stylegan_tl.study.queue import Status, status
 from stylegan_tl.study.slots import make_slots, visible_gpus
 from stylegan_tl.study.trial import Trial
 
-__all__ = ["Pace", "Plan", "command", "make_plan", "matrix", "render"]
+__all__ = ["Pace", "Plan", "Work", "command", "make_plan", "matrix", "render"]
 
 _SAMPLE = 20  # run folders that are measured for the size of one
 
@@ -38,25 +39,49 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What is left to train of one `model` (its option), and how fast that goes."""
+
+    model: str
+    kimg: float  # of trials
+    source_kimg: float  # of source models
+    pace: Pace | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Time in one slot; None if it was never measured and there is something left."""
+        left = self.kimg + self.source_kimg
+        return left * self.pace.s_per_kimg if self.pace else None if left else 0.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the plan says, in numbers. `seconds` and `disk` (bytes) are None if never measured."""
 
     states: Mapping[Path, Status]
     sources: Mapping[str, int]  # datasets -> how many source models of each
+    source_budgets: Sequence[float]  # kimg that they are trained for
     sources_there: int
-    kimg: float  # still to be trained by trials
-    source_kimg: float  # and by source models
-    pace: Pace | None
+    work: Sequence[Work]
     disk: float | None
     slots: int
     problems: Sequence[str] = ()  # trials whose configuration does not even compose
 
     @property
+    def kimg(self) -> float:
+        """Still to be trained by trials."""
+        return sum(work.kimg for work in self.work)
+
+    @property
+    def source_kimg(self) -> float:
+        """Still to be trained by source models."""
+        return sum(work.source_kimg for work in self.work)
+
+    @property
     def seconds(self) -> float | None:
         """Time that is left, all slots at work."""
-        if self.pace is None:
-            return None
-        return (self.kimg + self.source_kimg) * self.pace.s_per_kimg / self.slots
+        each = [work.seconds for work in self.work]
+        return None if None in each else sum(each) / self.slots
 
 
 def command(opened: Opened, options: Mapping[str, str]) -> int:
@@ -75,21 +100,18 @@ def make_plan(opened: Opened) -> Plan:
     states = {t.job.folder: status(t.job, running=True) for t in trials}
     needed = {t.job.source: t for t in reversed(trials) if t.job.source is not None}
     begun = {t.job.source for t in trials if states[t.job.folder].record is not None}
-    kimg = sum(_kimg_left(t, states[t.job.folder], opened.config["kimg"]) for t in trials)
-    pretrain = opened.config["pretrain"]["kimg"]
     problems: list[str] = []
     missing = [
-        name
+        trial
         for name, trial in needed.items()
         if name not in begun and not _has_source(opened, trial, problems)
     ]
     return Plan(
         states=states,
         sources=Counter(str(t.cell.values["source"]) for t in needed.values()),
+        source_budgets=sorted({_source_budget(t, opened) for t in needed.values()}),
         sources_there=len(needed) - len(missing),
-        kimg=kimg,
-        source_kimg=len(missing) * float(pretrain),
-        pace=_pace(opened, states.values()),
+        work=_work(opened, states, missing),
         disk=_disk(trials, states),
         slots=len(make_slots()),
         problems=problems,
@@ -109,7 +131,7 @@ def render(opened: Opened, plan: Plan) -> str:
     cells = len({id(t.cell) for t in trials})
     lines.append(f"{len(trials)} trials ({cells} cells x {len(study.seeds)} seeds): {done}")
     lines.append(_source_line(opened, plan))
-    lines.append(_time_line(plan))
+    lines += _time_lines(plan)
     lines.append(_disk_line(plan, len(trials) - count["complete"]))
     lines += [*_not_well(trials, plan.states), *plan.problems]
     return "\n".join(lines)
@@ -145,23 +167,29 @@ def _source_line(opened: Opened, plan: Plan) -> str:
     equal = sources.condition == "equal" and sources.num_images is not None
     number = sources.num_images if equal else pretrain["num_images"]
     images = "all its images" if number is None else f"{number} images"
-    each = f"{sources.condition}: each {pretrain['kimg']:g} kimg on {images}"
+    budgets = " or ".join(f"{kimg:g}" for kimg in plan.source_budgets)
+    each = f"{sources.condition}: each {budgets} kimg on {images}"
     names = ", ".join(f"{name} x {n}" if n > 1 else name for name, n in plan.sources.items())
     there = f"{plan.sources_there} there already" if plan.sources_there else "none there yet"
     return f"{total} source models ({each}; {there}): {names}"
 
 
-def _time_line(plan: Plan) -> str:
-    work = f"{plan.kimg:g} kimg of trials and {plan.source_kimg:g} kimg of source models left"
+def _time_lines(plan: Plan) -> Iterator[str]:
+    left = f"{plan.kimg:g} kimg of trials and {plan.source_kimg:g} kimg of source models left"
     if not plan.kimg + plan.source_kimg:
-        return "nothing left to train"
-    if plan.pace is None or plan.seconds is None:
-        return f"{work}; how long is not known: no finished trial of this model and resolution yet"
-    pace, here = plan.pace, "" if plan.pace.here else "other hardware: "
-    return (
-        f"{work}: about {clock(plan.seconds)} in {plan.slots} slots, "
-        f"at {pace.s_per_kimg:.3g} s/kimg ({here}median of {pace.trials} trials on {pace.where})"
-    )
+        yield "nothing left to train"
+        return
+    if plan.seconds is not None:
+        yield f"{left}: about {clock(plan.seconds)} in {plan.slots} slots"
+    else:
+        unknown = ", ".join(work.model for work in plan.work if work.seconds is None)
+        why = f"no finished trial of this model and resolution yet: {unknown}"
+        yield f"{left}; how long is not known: {why}"
+    for work in plan.work:
+        if pace := work.pace:
+            here = "" if pace.here else "other hardware: "
+            median = f"{here}median of {pace.trials} trials on {pace.where}"
+            yield f"  {work.model}: {pace.s_per_kimg:.3g} s/kimg ({median})"
 
 
 def _disk_line(plan: Plan, left: int) -> str:
@@ -188,6 +216,41 @@ def _has_source(opened: Opened, trial: Planned, problems: list[str]) -> bool:
         return False
 
 
+def _work(opened: Opened, states: Mapping[Path, Status], missing: Sequence[Planned]) -> list[Work]:
+    """What is left of every network that the study trains, in the order of its trials."""
+    groups: dict[tuple, list[Planned]] = {}
+    for trial in opened.trials:
+        groups.setdefault(_network_of(trial), []).append(trial)
+    finished = _Finished(opened, states)
+    return [
+        Work(
+            model=str(trials[0].job.values.get("model", "the default model")),
+            kimg=sum(_kimg_left(t, states[t.job.folder], opened.config["kimg"]) for t in trials),
+            source_kimg=sum(_source_budget(t, opened) for t in missing if _network_of(t) == key),
+            pace=_pace(finished, _composed(opened, trials[0])),
+        )
+        for key, trials in groups.items()
+    ]
+
+
+def _network_of(trial: Planned) -> tuple:
+    """What of a trial's command decides its network; trials of one are equally fast."""
+    return tuple(
+        sorted(
+            (key, value)
+            for key, value in trial.job.values.items()
+            if key in ("model", "resolution") or key.startswith("model.")
+        )
+    )
+
+
+def _source_budget(trial: Planned, opened: Opened) -> float:
+    try:
+        return float(trial.job.values.get("pretrain.kimg", opened.config["pretrain"]["kimg"]))
+    except ValueError:  # a cell of its own mistake: the trial will say so
+        return 0.0
+
+
 def _kimg_left(trial: Planned, found: Status, default: float) -> float:
     if found.state == "complete":
         return 0.0
@@ -198,15 +261,36 @@ def _kimg_left(trial: Planned, found: Status, default: float) -> float:
     return max(budget - found.kimg, 0.0)
 
 
-def _pace(opened: Opened, states: Iterable[Status]) -> Pace | None:
-    """The median s/kimg of finished trials of the same network and resolution: of this hardware
-    if there are any, else of whatever they ran on; this study's before other ones'."""
-    own = [found.record for found in states if found.state == "complete" and found.record]
-    like = [r for r in own if _is_like(r, opened.config)]
-    if not like:
-        like = [r for r in _elsewhere(opened) if _is_like(r, opened.config)]
-    gpus = bool(visible_gpus())
-    mine = hardware()
+class _Finished:
+    """Records of finished trials: this study's, and where those do not serve, all others'."""
+
+    def __init__(self, opened: Opened, states: Mapping[Path, Status]) -> None:
+        self.own = [f.record for f in states.values() if f.state == "complete" and f.record]
+        self._opened = opened
+
+    @cached_property
+    def elsewhere(self) -> list[dict[str, Any]]:
+        return list(_elsewhere(self._opened))
+
+    def like(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Those of the network and the resolution of `config`."""
+        own = [record for record in self.own if _is_like(record, config)]
+        return own or [record for record in self.elsewhere if _is_like(record, config)]
+
+
+def _composed(opened: Opened, trial: Planned) -> Mapping[str, Any] | None:
+    """The configuration of a trial; None if it has a mistake, which the trial will tell."""
+    try:
+        return opened.compose(trial.job.overrides)
+    except ValueError:
+        return None
+
+
+def _pace(finished: _Finished, config: Mapping[str, Any] | None) -> Pace | None:
+    """The median s/kimg of finished trials like this: of this hardware if there are any, else of
+    whatever they ran on; this study's before other ones'."""
+    like = finished.like(config) if config else []
+    gpus, mine = bool(visible_gpus()), hardware()
     here = [
         r
         for r in like

@@ -127,6 +127,26 @@ def test_the_longer_chain_starts_from_the_shorter_one() -> None:
     assert (start.cell.role, start.cell.source, start.seed) == ("pair", "a", 7)
 
 
+def test_what_is_given_to_some_cells_goes_to_them_and_their_controls() -> None:
+    rule = {"when": {"model": "dcgan"}, "overrides": ["kimg=8", "pretrain.kimg=90"]}
+    jobs = [t.job.values for t in _load(given=[rule]).trials()]
+    assert {(j["model"], j["kimg"], j.get("pretrain.kimg")) for j in jobs} == {
+        ("stylegan2_small", "2", "50"),
+        ("stylegan2_small", "2", None),  # a control has no source model
+        ("dcgan", "8", "90"),
+        ("dcgan", "8", None),
+    }
+    later = {"when": {"model": "dcgan", "target": ["a", "b"]}, "overrides": ["kimg=9"]}
+    jobs = [t.job.values for t in _load(given=[rule, later]).trials()]
+    assert {(j["target"], j["kimg"]) for j in jobs if j["model"] == "dcgan"} == {
+        ("a", "9"),
+        ("b", "9"),
+        ("c", "8"),
+    }
+    jobs = [t.job.values for t in _load(given=[rule]).trials(more=["kimg=1"])]
+    assert {j["kimg"] for j in jobs} == {"1"}  # the command line wins
+
+
 def test_equal_sources_wait_for_the_size_of_the_smallest() -> None:
     study = _load(sources={"condition": "equal", "kimg": 50})
     assert study.needs_count
@@ -146,6 +166,7 @@ def test_every_mistake_is_told_at_once() -> None:
         "controls": ["scratch", "nothing"],
         "baseline": "scratch_augment",
         "exclude": [{"source": "c"}],
+        "given": [{"when": {"target": "z"}, "overrides": ["kimgs=3", "x"]}],
         "chains": [["a", "b"], ["a", "a", "b"]],
         "direction": "down",
         "sources": {"condition": "same", "kimg": 0, "num_images": -1},
@@ -163,6 +184,9 @@ def test_every_mistake_is_told_at_once() -> None:
         "study.controls: nothing is none",
         "study.baseline=scratch_augment",
         "study.exclude: source=c matches nothing",
+        "study.given: target=z matches nothing",
+        "study.given: kimgs is no key of train.yaml; did you mean kimg?",
+        "study.given: 'x': expected key=value",
         "study.chains: ['a', 'b']: use at least three",
         "a dataset follows itself",
         "study.direction=down",
@@ -177,6 +201,7 @@ def test_every_mistake_is_told_at_once() -> None:
     ("changes", "message"),
     [
         ({"name": "a/b"}, "study.name=a/b"),
+        ({"given": ["kimg=3"]}, "study.given: kimg=3: use {when:"),
         ({"sedes": [1]}, "study.sedes: no such key; did you mean seeds"),
         ({"seeds": []}, "study.seeds"),
         ({"seeds": [0, 0]}, "study.seeds"),

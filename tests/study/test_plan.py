@@ -84,7 +84,7 @@ def test_what_is_there_is_counted_and_told_apart(opened, write, monkeypatch) -> 
     assert "seed=x: use a whole number" in text
     # a failed or running trial counts from where its record says that it is: 0.4 of trial 2 done
     assert plan.kimg == pytest.approx(12 * 0.4 + 0.3)
-    assert plan.pace.s_per_kimg == 20.0
+    assert plan.work[0].pace.s_per_kimg == 20.0
     assert plan.seconds == pytest.approx((plan.kimg + plan.source_kimg) * 20 / 2)
     assert "2.5" in f"{plan.disk / 2**20:.3f}"
     assert "median of 2 trials on" in text
@@ -96,7 +96,7 @@ def test_other_hardware_is_said_and_this_ones_is_preferred(opened, write) -> Non
     assert "other hardware: median of 1 trials on GPU X" in text
     write(1, s_per_kimg=50.0)
     plan = make_plan(opened)
-    assert (plan.pace.s_per_kimg, plan.pace.here) == (50.0, True)
+    assert (plan.work[0].pace.s_per_kimg, plan.work[0].pace.here) == (50.0, True)
 
 
 def test_times_of_other_studies_serve_only_for_the_same_network(opened, tmp_path) -> None:
@@ -106,7 +106,34 @@ def test_times_of_other_studies_serve_only_for_the_same_network(opened, tmp_path
         trial.s_per_kimg, trial.hardware = pace, hardware()
         trial.save(tmp_path / "runs" / name / "cell" / "seed=0" / "trial.json")
     plan = make_plan(opened)
-    assert (plan.pace.s_per_kimg, plan.pace.trials) == (7.0, 1)
+    assert (plan.work[0].pace.s_per_kimg, plan.work[0].pace.trials) == (7.0, 1)
+
+
+def test_every_model_has_its_own_budget_and_pace(tmp_path) -> None:
+    """4 pairs + 4 controls x 2 seeds of either model; a source model of either for two domains."""
+    rule = "{when: {model: dcgan_small}, overrides: ['kimg=2', 'pretrain.kimg=5']}"
+    given = f"+study.given=[{rule}]"
+    models = "study.factors.model=[stylegan2_small,dcgan_small]"
+    overrides = "study.overrides=['resolution=32','kimg=0.4','metric.names=[kid100_train_small]']"
+    own = ["study=demo", models, overrides, given, f"runs={tmp_path}", f"cache={tmp_path}"]
+    opened = open_by_arguments([*own, "study.sources.num_images=90"])
+    trial = next(t for t in opened.trials if t.cell.values["model"] == "dcgan_small")
+    record = Trial("x", "y", 0, {}, opened.compose(trial.job.overrides), state="complete")
+    record.s_per_kimg, record.hardware = 3.0, hardware()
+    record.save(tmp_path / "other" / "cell" / "seed=0" / "trial.json")
+    plan = make_plan(opened)
+    style, dcgan = plan.work
+    assert (style.model, style.kimg, style.source_kimg) == (
+        "stylegan2_small",
+        pytest.approx(16 * 0.4),
+        pytest.approx(2 * 0.4),
+    )
+    assert (dcgan.model, dcgan.kimg, dcgan.source_kimg) == ("dcgan_small", 32, 10)
+    assert (style.seconds, dcgan.seconds) == (None, pytest.approx(42 * 3.0))
+    text = render(opened, plan)
+    assert "each 0.4 or 5 kimg on 90 images" in text
+    assert "no finished trial of this model and resolution yet: stylegan2_small" in text
+    assert "  dcgan_small: 3 s/kimg (median of 1 trials on" in text
 
 
 def test_a_finished_study_has_nothing_left(opened, write) -> None:

@@ -20,8 +20,16 @@ from PIL import Image
 
 from stylegan_tl.files import write_atomic
 
-__all__ = ["Strip", "choose_steps", "grids_of", "nearest_of"]
-__all__ += ["ratio_of", "write_picture", "write_strip"]
+__all__ = [
+    "Strip",
+    "choose_steps",
+    "frame",
+    "grids_of",
+    "nearest_of",
+    "ratio_of",
+    "write_picture",
+    "write_strip",
+]
 
 _GAP = 2  # white pixels between and around the images of a grid
 _LARGEST = 128  # pixels of an image in a strip
@@ -113,7 +121,7 @@ def write_strip(
     None for a run without a readable grid.
     """
     chosen = _chosen(grids, steps)
-    frames = ((kimg, _frame(path, config, samples)) for kimg, path in chosen)
+    frames = ((kimg, frame(path, config, samples)) for kimg, path in chosen)
     first = next(((k, f) for k, f in frames if f is not None), None)
     if first is None:
         return None
@@ -124,9 +132,9 @@ def write_strip(
         return Strip(name, tuple(kimg for kimg, _ in chosen), width, height)
     canvas = Image.new("RGB", (width, height * len(chosen)), "white")
     for row, (_, path) in enumerate(chosen):
-        frame = _frame(path, config, samples)
-        if frame is not None:
-            canvas.paste(frame.resize((width, height)), (0, row * height))
+        picture = frame(path, config, samples)
+        if picture is not None:
+            canvas.paste(picture.resize((width, height)), (0, row * height))
     _save(into / name, canvas)
     return Strip(name, tuple(kimg for kimg, _ in chosen), width, height)
 
@@ -156,7 +164,7 @@ def _chosen(
     return list(found.items())
 
 
-def _frame(path: Path, config: Mapping[str, Any], samples: int) -> Image.Image | None:
+def frame(path: Path, config: Mapping[str, Any], samples: int) -> Image.Image | None:
     """The first images of a grid, four in a row without gaps; a grid of unknown form whole."""
     picture = _opened(path)
     if picture is None:
@@ -171,15 +179,15 @@ def _frame(path: Path, config: Mapping[str, Any], samples: int) -> Image.Image |
     samples = min(samples, count)
     across = min(4, samples)
     side = min(size, _LARGEST)
-    frame = Image.new("RGB", (across * side, math.ceil(samples / across) * side), "white")
+    made = Image.new("RGB", (across * side, math.ceil(samples / across) * side), "white")
     for i in range(samples):
         y, x = divmod(i, columns)
         box = (x * (size + _GAP) + _GAP, top + y * (size + _GAP) + _GAP)
         tile = picture.crop((*box, box[0] + size, box[1] + size))
         if side != size:
             tile = tile.resize((side, side), Image.Resampling.LANCZOS)
-        frame.paste(tile, (i % across * side, i // across * side))
-    return frame
+        made.paste(tile, (i % across * side, i // across * side))
+    return made
 
 
 def _layout(picture: Image.Image, size: int, count: int) -> tuple[int, int]:
