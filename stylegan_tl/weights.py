@@ -45,9 +45,10 @@ def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> P
     """Copy `url` (http, https, file, or a path) to `out` if its SHA-256 begins with `sha256`.
 
     Returns at once if `out` is already that file. A download that was cut short lies in
-    `<out>.part`, and the next call goes on from there where the server can; two processes take
-    turns. `timeout`: seconds without a byte. ValueError and no file for other content, OSError
-    if the address does not answer or ends early.
+    `<out>.part`, and the next call goes on from there where the server can; without a digest,
+    which alone tells a whole file, it begins anew. Two processes take turns. `timeout`: seconds
+    without a byte. ValueError and no file for other content, OSError if the address does not
+    answer or ends early.
     """
     from filelock import FileLock
 
@@ -59,6 +60,8 @@ def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> P
         if out.is_file() and file_sha256(out).startswith(sha256.lower()):
             return out
         part = out.with_name(out.name + ".part")
+        if not sha256:
+            part.unlink(missing_ok=True)
         if part.is_file() and file_sha256(part).startswith(sha256.lower()):
             os.replace(part, out)  # killed after the last byte
             return out
@@ -215,7 +218,8 @@ def _source(name: str) -> Pretrained | None:
 def _fetch_source(one: Pretrained, given: argparse.Namespace) -> int:
     """Bring the files of a source model into the cache; `--url` names the first, or their folder.
 
-    A web page where a file was expected is thrown away: nothing published tells it from the file.
+    A web page or another text (an error, a pointer of Git LFS) is thrown away: where no digest is
+    published, nothing else tells it from the file.
     """
     from stylegan_tl.metrics.catalogue import recorded, verified
     from stylegan_tl.source.catalogue import folder
@@ -226,17 +230,22 @@ def _fetch_source(one: Pretrained, given: argparse.Namespace) -> int:
     for file in one.files:
         out, url = folder() / file.name, _from(given.url, file, alone=len(one.files) == 1)
         fetch(url, out, sha256=recorded(out) or file.sha256, timeout=given.timeout)
-        with open(out, "rb") as content:
-            head = content.read(64).lstrip().lower()
-        if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        if _is_text(out):
             out.unlink()
             raise ValueError(
-                f"{url} answers with a web page: open it in a browser, save the file, and give it "
-                f"with --url {file.name}"
+                f"{url} answers with a web page or other text: open it in a browser, save the "
+                f"file, and give it with --url {file.name}"
             )
         print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), sha256={verified(file, out)}")
     print(f"use it: source=pretrained/{one.name} model={one.model} resolution={one.resolution}")
     return 0
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins with text, as no weights do: their first bytes are numbers."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in head)
 
 
 def _from(url: str | None, file: File, *, alone: bool) -> str:

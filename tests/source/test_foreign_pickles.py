@@ -153,6 +153,23 @@ def test_a_pickle_that_goes_on_and_on_is_stopped() -> None:
         read_pickle(io.BytesIO(many), NAMES, Budget(len(many), limits))
 
 
+def test_a_file_in_a_file_that_is_read_again_and_again_is_stopped() -> None:
+    """Few operations, and the same large text read each time."""
+    inner = _torch_bytes(torch.zeros(1).untyped_storage())
+    text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"0"
+    inner = inner[:2] + text + inner[2:]
+    call = b"ctorch.storage\n_load_from_bytes\n"
+    many = pickle.dumps([inner])[:-1] + b"0" + (call + b"h\x01\x85R0") * 60 + b"N" + STOP
+    with pytest.raises(SourceError, match="far more than its own size"):
+        read_pickle(io.BytesIO(many), NAMES, Budget(len(many)))
+
+
+def test_keys_whose_hashes_an_attacker_can_choose_are_refused(tmp_path: Path) -> None:
+    """Tuples of numbers hash alike in every process: 250,000 with one hash take an hour."""
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({(1, 2): 3}))
+    _refused(tmp_path / "a.pkl", "a tuple as a key")
+
+
 def _tensor(storage: Any, offset: int, size: tuple, stride: tuple) -> Calls:
     return Calls(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
 

@@ -80,18 +80,38 @@ def test_a_published_digest_decides(cache, tmp_path, monkeypatch, capsys) -> Non
     assert not one.path.exists()
 
 
-def test_a_web_page_is_not_kept(cache, tmp_path, capsys) -> None:
-    (tmp_path / "page").write_bytes(b"\n<!DOCTYPE html><title>Virus scan warning</title>")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\n<!DOCTYPE html><title>Virus scan warning</title>",
+        b'{"error": "quota exceeded"}',
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+        b"",
+    ],
+)
+def test_a_web_page_is_not_kept(content: bytes, cache, tmp_path, capsys) -> None:
+    (tmp_path / "page").write_bytes(content)
     one = catalogue.find("lsun_bedroom_256")
     assert weights.main(["fetch", one.name, "--url", str(tmp_path / "page")]) == 1
     assert "answers with a web page" in capsys.readouterr().err
     assert not one.path.exists()
 
 
+def test_half_a_file_without_a_digest_is_fetched_anew(cache, tmp_path, capsys) -> None:
+    """What was left of a download may be half, or of another address: nothing would tell."""
+    content = b"\x80\x02 weights"
+    (tmp_path / "copy.pkl").write_bytes(content)
+    one = catalogue.find("lsun_church_256")
+    cache.mkdir(parents=True)
+    one.path.with_name(one.path.name + ".part").write_bytes(b"\x80\x02 w")
+    assert weights.main(["fetch", one.name, "--url", str(tmp_path / "copy.pkl")]) == 0
+    assert one.path.read_bytes() == content
+
+
 def test_a_pair_comes_from_a_folder(cache, tmp_path, capsys) -> None:
     one = catalogue.find("art_landscape_128")
     for file in one.files:
-        (tmp_path / file.name).write_bytes(file.name.encode())
+        (tmp_path / file.name).write_bytes(b"\x04\x00\x00\x00" + file.name.encode())
     assert weights.main(["fetch", one.name, "--url", str(tmp_path / one.files[0].name)]) == 1
     assert "folder that has both files" in capsys.readouterr().err
     assert weights.main(["fetch", one.name, "--url", str(tmp_path)]) == 0

@@ -212,6 +212,8 @@ def test_an_object_without_a_version_and_sequences_in_sequences_are_read(tmp_pat
         (lambda G: G[1].fields.update(eps=-1), "eps=-1"),
         (lambda G: G.__delitem__(slice(3, 6)), "maps where a DCGAN has|3 convolutions"),
         (lambda G: G.clear(), "without a convolution"),
+        (lambda G: G.pop(2), "a DCGAN has ReLU after every convolution"),
+        (lambda G: G.pop(), "Tanh after the last"),
     ],
 )
 def test_other_networks_are_refused_by_name(change, said: str, tmp_path) -> None:
@@ -248,6 +250,16 @@ def test_a_network_in_itself_is_refused(tmp_path) -> None:
     own.fields["modules"][len(G) + 1] = own
     (tmp_path / "x.t7").write_bytes(Writer().dump(own))
     with pytest.raises(SourceError, match="holds itself"):
+        read_model(tmp_path / "x.t7")
+
+
+def test_a_sequence_that_is_in_others_many_times_is_not_unfolded(tmp_path) -> None:
+    """A file of two thousand bytes, a billion modules."""
+    inner = _sequence([Module("nn.ReLU", {})])
+    for _ in range(7):
+        inner = _sequence([inner] * 20)
+    (tmp_path / "x.t7").write_bytes(Writer().dump(inner))
+    with pytest.raises(SourceError, match="more than 1,000 modules"):
         read_model(tmp_path / "x.t7")
 
 

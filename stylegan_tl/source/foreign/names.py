@@ -148,6 +148,7 @@ def _storage_in_bytes(args: tuple, budget: Budget) -> Any:
 
     data = args[0] if args else b""
     data = data.encode("latin1") if isinstance(data, str) else data
+    budget.copy(len(data))  # a file that is mentioned twice is read twice
     found = read_pickles(data, {k: v for k, v in NAMES.items() if k not in _NESTING}, budget)
     if not isinstance(found, Storage):
         raise SourceError("a nested file that is no storage")

@@ -247,13 +247,10 @@ class _Machine:
 
 
 def key_of(value: Any) -> Any:
-    """A plain key: its hash costs nothing and cannot be chosen to collide."""
-    if isinstance(value, tuple) and len(value) <= 8:
-        return tuple(_plain(item) for item in value)
-    return _plain(value)
+    """A plain key: its hash costs nothing and cannot be chosen to collide.
 
-
-def _plain(value: Any) -> Any:
+    A tuple's can, if there are numbers in it: it is the same in every process.
+    """
     small = isinstance(value, int) and value.bit_length() <= 64
     if small or isinstance(value, str | bytes | float | bool | None):
         return value

@@ -22,6 +22,7 @@ _NORM = "SpatialBatchNormalization"
 _ACTIVATIONS = {"G": ("ReLU", "Tanh"), "D": ("LeakyReLU", "Sigmoid")}
 _SILENT = ("View", "Identity", "Copy")
 _DEPTH = 8
+_MOST_MODULES = 1_000  # a sequence may be in another one more than once
 
 
 def matches(data: Any) -> bool:
@@ -74,29 +75,37 @@ def _role(data: Any) -> str | None:
     return "G" if first == "SpatialFullConvolution" else "D"
 
 
-def _layers(module: Record, depth: int = 0) -> Iterator[Record]:
+def _layers(root: Record) -> Iterator[Record]:
     """The modules of nested sequences, in the order in which they run."""
-    if depth > _DEPTH:
-        raise SourceError(f"sequences nested deeper than {_DEPTH}")
+    todo, seen = [(root, 0)], 0
+    while todo:
+        module, depth = todo.pop()
+        seen += 1
+        if seen > _MOST_MODULES or depth > _DEPTH:
+            raise SourceError(f"more than {_MOST_MODULES:,} modules, or deeper than {_DEPTH}")
+        if _kind(module) in _CONTAINERS:
+            todo += reversed([(one, depth + 1) for one in _inner(module)])
+        else:
+            yield module
+
+
+def _inner(module: Record) -> list[Record]:
+    """What a sequence holds, in its order; of replicas of one network the first."""
     inner = module.state.get("modules") if isinstance(module.state, dict) else None
     if not isinstance(inner, dict) or sorted(inner, key=str) != sorted(
         range(1, len(inner) + 1), key=str
     ):
         raise SourceError(f"{module.name[:60]} without a list of modules")
-    if _kind(module) == "DataParallelTable":
-        inner = {1: inner[1]}  # replicas of one network
-    for i in range(1, len(inner) + 1):
-        one = inner[i]
-        if _kind(one) in _CONTAINERS:
-            yield from _layers(one, depth + 1)
-        elif isinstance(one, Record) and isinstance(one.state, dict):
-            yield one
-        else:
+    found = [inner[i] for i in range(1, len(inner) + 1)]
+    for i, one in enumerate(found, 1):
+        if not isinstance(one, Record) or not isinstance(one.state, dict):
             raise SourceError(f"module {i} of a sequence is none")
+    return found[:1] if _kind(module) == "DataParallelTable" else found
 
 
 def _stages(role: str, layers: list[Record]) -> list[Stage]:
     """Convolutions with the normalisations that follow them."""
+    _check_order(role, [_kind(layer) for layer in layers])
     stages: list[Stage] = []
     expected = [k for k in _CONVOLUTIONS if (k == "SpatialFullConvolution") == (role == "G")]
     last = max(i for i, m in enumerate(layers) if _kind(m) in _CONVOLUTIONS)
@@ -109,6 +118,20 @@ def _stages(role: str, layers: list[Record]) -> list[Stage]:
         elif kind not in (*_SILENT, *_ACTIVATIONS[role]):
             raise SourceError(f"module {i + 1} of {role} is {layer.name[:60]}: no part of a DCGAN")
     return stages
+
+
+def _check_order(role: str, kinds: list[str]) -> None:
+    """SourceError unless an activation stands between two convolutions, and Tanh at G's end."""
+    inner, last = _ACTIVATIONS[role]
+    steps = ["conv" if kind in _CONVOLUTIONS else kind for kind in kinds]
+    steps = [step for step in steps if step in ("conv", inner, last)]
+    count = steps.count("conv")
+    wanted = [*["conv", inner] * (count - 1), "conv", last]
+    if steps != wanted and (role == "G" or steps != wanted[:-1]):
+        raise SourceError(
+            f"{role} runs {', '.join(steps)[:80]}…: a DCGAN has {inner} after every convolution, "
+            f"{last} after the last"
+        )
 
 
 def _convolution(role: str, layer: Record, name: str, *, first: bool, last: bool) -> Stage:
