@@ -149,12 +149,13 @@ def write_grid(
     samples: FixedSamples,
     relative: Callable[[np.ndarray], float | None],
     mirror: Mirror,
+    columns: int,
     model: AdversarialModel,
     kimg: float,
 ) -> dict[str, float | None]:
     """One picture of the fixed latents, on disk and in the mirror; its diversity for the row."""
     path, images = folder / "grids" / f"kimg{kimg:010.3f}.png", samples(model)
-    pictures.save_grid(path, images, caption=f"{kimg:.3f} kimg")
+    pictures.save_grid(path, images, caption=f"{kimg:.3f} kimg", columns=columns)
     mirror.image(path, kimg=kimg, caption=f"{kimg:.3f} kimg")
     return {"diversity": relative(images)}
 

@@ -148,7 +148,8 @@ def _fit(
     samples = samples_of(config, model)
     before = samples(model)  # the source model, before a checkpoint of this run is loaded
     resume = _rewind(log, trial, checkpoint, model)
-    grid = partial(write_grid, folder, samples, diversity_of(target, samples), mirror)
+    columns, relative = config["grid"]["columns"], diversity_of(target, samples)
+    grid = partial(write_grid, folder, samples, relative, mirror, columns)
     measured = bool(config["metric"]["names"]) and model.lineage["source"] is not None
     ticker = Ticker(
         kimg=config["kimg"],

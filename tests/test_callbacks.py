@@ -6,13 +6,16 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from stylegan_tl.assembly import samples_of
 from stylegan_tl.callbacks import EvaluationSamples, Interrupt, SourceChange, Ticker, snapshots
 from stylegan_tl.freeze.adapt import Adapt, register
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.models.dcgan import DCGAN
 from stylegan_tl.models.stylegan2 import StyleGAN2
 from stylegan_tl.networks.adapters import LowRank
+from stylegan_tl.record import write_grid
 
 TRAINING = {"batch_size": 4, "betas": (0.0, 0.99)}
 BOTH = {"G": "source", "D": "source"}
@@ -217,3 +220,20 @@ def test_every_run_keeps_a_grid_at_the_same_marks_whatever_its_ticks(tmp_path, p
     assert set(ticks) <= set(kept)
     assert len(ticks) == {0.05: 103, 0.2: 27, 4.0: 3}[per_tick]  # the marks are no ticks
     assert snapshots(400_000)[:3] == [1000, 2000, 5000]  # a long run keeps no fractions
+
+
+def test_a_grid_has_a_class_in_each_row(tmp_path):
+    """Also where as many images would be laid out otherwise: 3 x 8 as 4 x 6."""
+    places = {"columns": 8, "rows": 3, "seed": 0}
+    conditional = types.SimpleNamespace(G=types.SimpleNamespace(c_dim=3))
+    classes = samples_of({"grid": places}, conditional).labels.argmax(1)
+
+    def samples(model):  # as bright as the number of the class
+        return np.full((24, 3, 8, 8), 40, np.uint8) * classes[:, None, None, None].astype(np.uint8)
+
+    mirror = types.SimpleNamespace(image=lambda *_, **__: None)
+    write_grid(tmp_path, samples, lambda _: None, mirror, places["columns"], conditional, 1.0)
+    (path,) = (tmp_path / "grids").iterdir()
+    bottom = np.asarray(Image.open(path))[-30:, :82, 0].astype(int)
+    tiles = bottom[:30, 2:].reshape(3, 10, 8, 10)[:, :8, :, :8]
+    assert (tiles == 40 * np.arange(3)[:, None, None, None]).all()

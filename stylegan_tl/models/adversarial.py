@@ -17,24 +17,10 @@ from stylegan_tl.models.inherited import Inherited, unchanged
 from stylegan_tl.models.training import Training
 from stylegan_tl.processes import agree, average_gradients
 
-__all__ = ["AdversarialModel", "Objective", "Penalty", "Training", "bf16_pays", "to_uint8"]
+__all__ = ["AdversarialModel", "Objective", "Penalty", "Training", "to_uint8"]
 
 _STREAMS = {"G": 0, "D": 1, "path_length": 2, "augment_G": 3, "augment_D": 4, "augment_R1": 5}
 _STREAMS |= {"penalty_G": 6, "penalty_D": 7, "objective": 8, "labels": 9, "gradient_penalty": 10}
-
-
-def bf16_pays(precision: str) -> bool:
-    """Whether a network runs in bfloat16: 'bf16' and 'fp32' decide, 'auto' asks the processor.
-
-    On a CPU bfloat16 wins only with matrix units (AMX); elsewhere it was measured slower.
-    On a GPU 'auto' stays with float32 until the benchmark has shown otherwise.
-    """
-    choices = {"bf16": True, "fp32": False}
-    if precision == "auto":
-        return not torch.cuda.is_available() and torch.cpu._is_amx_tile_supported()
-    if precision not in choices:
-        raise ValueError(f"model.precision must be auto, fp32 or bf16, but got {precision!r}")
-    return choices[precision]
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Growth:
     def lod(self, nimg: int) -> float:
         """How far from the full resolution: k at R / 2^k, falling to k - 1 while that fades in."""
         first = (self.resolution // self.start).bit_length() - 1
-        train, fade = self.lod_training_kimg * 1000, self.lod_transition_kimg * 1000
+        train, fade = self._images
         if first == 0 or train + fade == 0:
             return 0.0
         phase, within = divmod(nimg, train + fade)
@@ -86,11 +86,16 @@ class Growth:
 
     def _boundaries(self, nimg: int) -> Iterator[int]:
         """Where `top` rises, before `nimg`: the first image of each fade."""
-        train, fade = self.lod_training_kimg * 1000, self.lod_transition_kimg * 1000
+        train, fade = self._images
         for i in range((self.resolution // self.start).bit_length() - 1):
-            at = math.floor(i * (train + fade) + train) + 1 if fade else math.ceil((i + 1) * train)
+            at = i * (train + fade) + train + (fade > 0)
             if at < nimg:
                 yield at
+
+    @property
+    def _images(self) -> tuple[int, int]:
+        """How many a resolution trains on, and how many the next one fades in for."""
+        return round(self.lod_training_kimg * 1000), round(self.lod_transition_kimg * 1000)
 
     def _check_resolution(self, key: str, value: int | None) -> None:
         if value is None and key == "start_resolution":

@@ -6,12 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_tl import losses
-from stylegan_tl.models.adversarial import bf16_pays
 from stylegan_tl.models.style_based import StyleBased
 from stylegan_tl.networks import stylegan2
 from stylegan_tl.processes import mean
 
-__all__ = ["StyleGAN2"]
+__all__ = ["StyleGAN2", "bf16_pays"]
+
+
+def bf16_pays(precision: str) -> bool:
+    """Whether a network runs in bfloat16: 'bf16' and 'fp32' decide, 'auto' asks the processor.
+
+    On a CPU bfloat16 wins only with matrix units (AMX); elsewhere it was measured slower.
+    On a GPU 'auto' stays with float32 until the benchmark has shown otherwise.
+    """
+    choices = {"bf16": True, "fp32": False}
+    if precision == "auto":
+        return not torch.cuda.is_available() and torch.cpu._is_amx_tile_supported()
+    if precision not in choices:
+        raise ValueError(f"model.precision must be auto, fp32 or bf16, but got {precision!r}")
+    return choices[precision]
 
 
 class StyleGAN2(StyleBased):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from stylegan_tl.networks.classes import class_axis
+from stylegan_tl.networks.classes import class_axis, class_scale
 from stylegan_tl.source.portable import SourceError, SourceModel
 
 __all__ = ["ClassMatch", "class_tables", "match_classes", "with_classes"]
@@ -84,14 +84,17 @@ def class_tables(model: nn.Module) -> list[str]:
 
 
 def with_classes(source: SourceModel, model: nn.Module, match: ClassMatch) -> SourceModel:
-    """The source with the classes of `model`: every class table made of its rows by `match`."""
+    """The source with the classes of `model`: every class table made of its rows by `match`.
+
+    A class that stays is drawn and judged as it was by the source, whatever the number of classes.
+    """
     tensors = dict(source.tensors)
     for name in class_tables(model):
-        key = name.replace("G.", "G_ema.", 1)
+        key, network = name.replace("G.", "G_ema.", 1), getattr(model, name[0])
         if key in tensors:
-            axis = class_axis(getattr(model, name[0]), name[2:])
+            given = tensors[key] * class_scale(network, name[2:], source.network["c_dim"])
             fresh = model.get_parameter(name).detach()
-            tensors[key] = _table(tensors[key], fresh, match.rows, axis)
+            tensors[key] = _table(given, fresh, match.rows, class_axis(network, name[2:]))
     return replace(source, tensors=tensors)
 
 

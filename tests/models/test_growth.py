@@ -61,6 +61,16 @@ def test_batches_and_iterations_by_resolution() -> None:
     assert growth.top(nimg) == 64
 
 
+def test_a_resolution_counts_from_the_image_that_its_fade_begins_with() -> None:
+    """1.001 * 1000 is a little less than 1001, in floating point."""
+    growth = Growth(64, 8, 1.001, 0.3, None, {"8": 13})
+    assert (growth.top(1000), growth.top(1001), growth.top(1002)) == (8, 8, 16)
+    assert growth.iterations(1001, 4) == 77
+    assert growth.iterations(1001 + 13 + 40, 4) == 78 + 10
+    for begin in growth._boundaries(10**6):
+        assert growth.top(begin) == 2 * growth.top(begin - 1)
+
+
 def test_a_stage_changes_where_a_fade_begins_and_ends() -> None:
     assert not changes_stage(2, 2)
     assert not changes_stage(1.9, 1.2)
