@@ -157,9 +157,8 @@ class Study:
         # what the cell is made of stands first in the command, and no general override changes it
         keys = {o.partition("=")[0] for o in own}
         general = [o for o in general if o.lstrip("+~").partition("=")[0] not in keys]
-        named = [f"study.name={self.name}"]
-        named += [override("study.tags", list(self.tags))] if self.tags else []
-        overrides = [*named, *own, *general, f"seed={seed}"]
+        tags = [override("study.tags", list(self.tags))] if self.tags else []
+        overrides = [f"study.name={self.name}", *own, *general, *tags, f"seed={seed}"]
         return Planned(cell, seed, job_of(last_wins(overrides), runs, self.name))
 
     def _bridge(self, cell: Cell, seed: int, runs: str | Path, more: Sequence[str]) -> list[str]:
