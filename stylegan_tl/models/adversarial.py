@@ -161,8 +161,8 @@ class AdversarialModel(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam with the lazy-regularisation correction; all parameters, frozen ones are skipped."""
         plan = self.training_plan
-        D_interval = (plan.r1_interval or 0) if plan.r1_gamma else 0
-        G, G_interval = self._groups("G", plan.lr_G), self.G_interval
+        D_interval = (plan.r1_interval or 0) * plan.D_steps if plan.r1_gamma else 0
+        G, G_interval = self._groups("G", plan.lr_G), self.G_interval * plan.G_steps
         if self.objective is not None:
             G, G_interval = self._groups("G", self.objective.lr_G) + self.objective.groups(), 0
         return [
@@ -354,7 +354,7 @@ class AdversarialModel(pl.LightningModule):
     ) -> dict[str, Tensor]:
         plan, augment = self.training_plan, self.generator("augment_R1")
         opt_D.zero_grad(set_to_none=True)
-        weight = plan.r1_gamma / 2 * plan.r1_interval
+        weight = plan.r1_gamma / 2 * plan.r1_interval * plan.D_steps
         parts = self._micro_batches(len(label))
         total = sum(self._penalise_R1(real, label, part, augment, weight) for part in parts)
         self._step(opt_D)

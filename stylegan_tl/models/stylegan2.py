@@ -82,7 +82,7 @@ class StyleGAN2(StyleBased):
             length = losses.path_lengths(images, ws, noise)
             target = mean(length.detach().mean())
             penalty, _ = losses.path_length_penalty(length, self.pl_mean, mean=target)
-            weight = self.pl_weight * self.pl_interval / count
+            weight = self.pl_weight * self.pl_interval * self.training_plan.G_steps / count
             # 0 * images keeps every parameter of G in the graph
             self.manual_backward(penalty.sum() * weight + 0 * images[:, 0, 0, 0].sum())
             lengths.append(length.detach())

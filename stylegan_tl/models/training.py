@@ -25,7 +25,8 @@ class Training:
     `batch_size` other real images. `loss`: "nonsaturating" (Goodfellow et al. 2014); "bce", the
     same by targets, which the three `label_…` change (see `losses.targets`); or "wgan_gp"
     (Gulrajani et al. 2017), with `gp_weight` and `drift_weight`, without normalisation over the
-    batch in D. `r1_interval` None puts R1 into every step of D, without a step of its own.
+    batch in D. `r1_interval` None puts R1 into every step of D, without a step of its own; a lazy
+    step weighs as much as all those since the last one would.
     Raises ValueError for what does not go together.
     """
 

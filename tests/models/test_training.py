@@ -104,6 +104,15 @@ def test_micro_batches_change_nothing_about_a_step() -> None:
     torch.testing.assert_close(whole.D.weight.grad, parts.D.weight.grad)
 
 
+def test_lazy_r1_weighs_what_r1_in_every_step_of_d_would() -> None:
+    """D(x) = w . x, R1 |w|^2: the interval times the steps of D in an iteration, in Adam too."""
+    model = _model(r1_gamma=2.0, r1_interval=4, D_steps=3)
+    model._step_R1(model.optimizers()[1], *_inputs())
+    weight = torch.linspace(0.5, 1.5, 3)
+    torch.testing.assert_close(model.D.weight.grad, 12 * 2 * weight)
+    assert model.optimizers()[1].param_groups[0]["lr"] == pytest.approx(0.1 * 12 / 13)
+
+
 def _inputs() -> list[torch.Tensor]:
     return [*_reals(4).values()]
 
