@@ -26,10 +26,12 @@ def main() -> None:
 
 def table(model: SourceModel) -> list[str]:
     """The lines to print: what it is, where every tensor went, what was left and why."""
+    from stylegan_tl.source.foreign.origin import licence_of
+
     network = ", ".join(f"{k}={v}" for k, v in model.network.items())
     lines = [f"{model.path.name}: {model.extra.get('format', 'a model of this project')}"]
     lines += [f"  {model.model.rpartition('.')[2]}: {network}"]
-    lines += [f"  licence: {model.extra['licence']}"] if "licence" in model.extra else []
+    lines += [f"  licence: {licence_of(model)}"]
     report = model.extra.get("report", {"taken": {}, "left": {}})
     width = max(map(len, [*report["taken"], *report["left"]]), default=0)
     for theirs, ours in report["taken"].items():

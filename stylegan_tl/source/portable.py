@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ __all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portab
 
 NETWORKS = ("G_ema", "D")  # a transfer starts from what the user saw: G is a copy of G_ema
 _FORMAT = "stylegan_tl.model/1"
+_MOST_VALUES = 200_000  # in a description
+_LARGEST = 1 << 20  # of the whole numbers that a network is built with
 
 
 class SourceError(ValueError):
@@ -51,11 +52,12 @@ class SourceModel:
 
     def record(self) -> dict[str, Any]:
         """What a child run stores about its parent; of a report the counts."""
-        extra = dict(self.extra)
+        extra = dict(self.extra)  # what a file says of itself does not replace what was found
         if report := extra.get("report"):
             left = dict(Counter(report["left"].values()))
             extra["report"] = {"taken": len(report["taken"]), "left": left}
         return {
+            **extra,
             "name": self.dataset,
             "file": self.path.name,
             "sha256": self.sha256,
@@ -63,7 +65,6 @@ class SourceModel:
             "model": self.model,
             "network": self.network,
             "lineage": self.lineage,
-            **extra,
         }
 
 
@@ -81,6 +82,7 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
         raise SourceError(f"{path} does not exist")
     try:
         model = _reader_of(path)(path)
+        _check(model)
         model.tensors = (fold if adapters else unfold)(model.tensors)
         return model
     except Exception as error:  # any damage a file can have ends in one clear line
@@ -95,7 +97,10 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
 
 
 def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write G_ema and D with their description; atomic. Integer tensors keep their type."""
+    """Write G_ema and D with their description; atomic. Integer tensors keep their type.
+
+    Raises SourceError for numbers that `dtype` cannot hold.
+    """
     from safetensors.torch import save_file
 
     meta = {
@@ -110,32 +115,79 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
         k: (v.to(dtype) if v.is_floating_point() else v).contiguous()
         for k, v in model.tensors.items()
     }
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all() and model.tensors[name].isfinite().all():
+            raise SourceError(f"{name} has numbers too large for {str(dtype)[6:]}: use float32")
     partial = out.with_name(out.name + ".part")
     save_file(tensors, partial, metadata={"format": _FORMAT, "stylegan_tl": json.dumps(meta)})
     os.replace(partial, out)
 
 
+def _check(model: SourceModel) -> None:
+    """SourceError unless a file's description is of the types, and the size, that it must be."""
+    report = model.extra.get("report", {}) if isinstance(model.extra, dict) else None
+    tables = [report.get(k, {}) for k in ("taken", "left")] if isinstance(report, dict) else [None]
+    sound = {
+        "model": isinstance(model.model, str),
+        "network": _is_network(model),
+        "nimg": type(model.nimg) is int and model.nimg >= 0,
+        "dataset": _is_text(model.dataset),
+        "lineage": isinstance(model.lineage, dict) and _is_plain(model.lineage),
+        "extra": isinstance(model.extra, dict)
+        and _is_plain(model.extra)
+        and all(_is_text(model.extra.get(k, "")) for k in ("licence", "format")),
+        "report": all(isinstance(t, dict) and all(map(_is_text, t.values())) for t in tables)
+        and all(map(_is_text, (k for t in tables for k in t)))
+        and model.tensors.keys() >= {*tables[0].values()},
+    }
+    if wrong := [key for key, is_sound in sound.items() if not is_sound]:
+        raise SourceError(f"its description is damaged: {', '.join(wrong)}")
+
+
+def _is_plain(root: Any) -> bool:
+    """Whether a value can be written as JSON, and does not unfold to more than a file says."""
+    todo = [root]
+    for _ in range(_MOST_VALUES):
+        if not todo:
+            return True
+        value = todo.pop()
+        if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+            todo += value.values()
+        elif isinstance(value, list | tuple):
+            todo += value
+        elif not isinstance(value, str | int | float | None):
+            return False
+    return False
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a text can be shown on a terminal."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_network(model: SourceModel) -> bool:
+    """Whether a network can be built with these arguments before its shapes are compared."""
+    if not isinstance(model.network, dict) or not all(map(_is_text, model.network)):
+        return False
+    plain = (int, float, str, bool, type(None))
+    small = all(
+        isinstance(v, plain) and (not isinstance(v, int) or abs(v) <= _LARGEST)
+        for v in model.network.values()
+    )
+    return small and model.network.get("num_mapping_layers", 0) <= len(model.tensors)
+
+
 def _reader_of(path: Path) -> Callable[[Path], SourceModel]:
-    """Which of the three kinds of file it is, from its first bytes and its description."""
+    """A portable file, by its first bytes, or one of the others."""
     with open(path, "rb") as file:
         head = file.read(9)
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return _read_portable
-    if head[:4] == b"PK\x03\x04" and _describes_itself(path):
-        return _read_checkpoint
-    return _read_foreign
+    return _read_other
 
 
-def _describes_itself(path: Path) -> bool:
-    """Whether a zip of PyTorch has the entry that every checkpoint of this project has."""
-    with zipfile.ZipFile(path) as archive:
-        plain = [e for e in archive.infolist() if e.compress_type == zipfile.ZIP_STORED]
-        texts = [e for e in plain if e.filename.endswith("/data.pkl")]
-        words = (b"stylegan_tl", b"hyper_parameters")
-        return bool(texts) and all(word in archive.read(texts[0]) for word in words)
-
-
-def _read_foreign(path: Path) -> SourceModel:
+def _read_other(path: Path) -> SourceModel:
+    """A checkpoint of this project or a file of another one."""
     from stylegan_tl.source.foreign.formats import read_foreign
 
     return read_foreign(path)
@@ -152,24 +204,3 @@ def _read_portable(path: Path) -> SourceModel:
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     meta = json.loads(header["stylegan_tl"])
     return SourceModel(**meta, tensors=tensors, path=path, sha256=file_sha256(path))
-
-
-def _read_checkpoint(path: Path) -> SourceModel:
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    own = checkpoint.get("stylegan_tl")
-    if own is None:
-        raise SourceError(
-            f"{path} was not written by this project; it has the keys "
-            f"{', '.join(sorted(map(str, checkpoint))[:8])}"
-        )
-    state = checkpoint["state_dict"]
-    return SourceModel(
-        model=own["model"],
-        network=checkpoint["hyper_parameters"]["network"],
-        nimg=own["nimg"],
-        dataset=own["lineage"].get("dataset", "unknown"),
-        lineage=own["lineage"],
-        tensors={k: v for k, v in state.items() if k.split(".")[0] in NETWORKS},
-        path=path,
-        sha256=file_sha256(path),
-    )

@@ -20,6 +20,7 @@ __all__ = ["opened", "read_pickles"]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_DIRECTORY = 4 << 20  # bytes of a zip's list of entries, each of which becomes an object
 
 
 @contextmanager
@@ -34,7 +35,9 @@ def opened(path: Path) -> Iterator[Any]:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             budget = Budget(len(data))
             if data[:4] == b"PK\x03\x04":
-                with zipfile.ZipFile(file) as archive:
+                limited = _Limited(file, _DIRECTORY)
+                with zipfile.ZipFile(limited) as archive:
+                    limited.most = len(data)
                     yield _checked(_read_zip(archive, len(data), budget))
             else:
                 yield _checked(_read_data(data, budget))
@@ -55,6 +58,21 @@ def _read_data(data: mmap.mmap, budget: Budget) -> Any:
 
 
 # -- PyTorch 1.6 and later: a zip of data.pkl and one stored entry per storage ----------------
+
+
+class _Limited:
+    """A file of which no more than `most` bytes are read at once: `zipfile` asks for no limit."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self.most = most
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.seekable = file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; SourceError for too many."""
+        if size > self.most:
+            raise SourceError(f"a zip that makes one read {size:,} bytes; {self.most:,} are read")
+        return self.file.read(size)
 
 
 def _read_zip(archive: zipfile.ZipFile, size: int, budget: Budget) -> Any:

@@ -1,4 +1,4 @@
-"""Recognise a foreign file by what is in it, never by its name, and hand it to its reader.
+"""Recognise a file by what is in it, never by its name, and hand it to its reader.
 
 Each format is one module with `matches(data) -> bool`, which looks at the plain values that the
 container gave, and `read(path, data) -> SourceModel`, which is called while the file is open.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stylegan_tl.source import checkpoint
 from stylegan_tl.source.foreign import (
     mmgeneration,
     nvidia,
@@ -25,6 +26,7 @@ from stylegan_tl.source.portable import SourceError, SourceModel
 __all__ = ["FORMATS", "read_foreign"]
 
 FORMATS = (
+    checkpoint,
     nvidia,
     nvidia_state,
     tensorflow,
@@ -37,7 +39,9 @@ FORMATS = (
 
 
 def read_foreign(path: Path) -> SourceModel:
-    """Read a file of another project; its `extra` has format, licence and the report.
+    """Read a file of another project, or a checkpoint of this one.
+
+    Of the former `extra` has format, licence and the report.
 
     Nothing in it is executed. Raises SourceError, or whatever a damaged file leads to.
     """

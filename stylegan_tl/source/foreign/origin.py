@@ -19,8 +19,22 @@ _OWN = "no licence was recorded: it is that of whoever trained it, on images wit
 
 
 def licence_of(model: SourceModel) -> str:
-    """The licence of the weights, or who decides it."""
-    return str(model.extra.get("licence", _OWN))
+    """The licence of the weights: their own, else that of what they were trained from."""
+    return str(model.extra.get("licence") or _inherited(model.lineage) or _OWN)
+
+
+def _inherited(lineage: dict[str, Any]) -> str | None:
+    """The licences of the nearest ancestors that have one."""
+    found, todo = {}, [lineage]
+    while todo:
+        one = todo.pop()
+        parents = [one.get("source"), (one.get("blend") or {}).get("child")]
+        for parent in (parent for parent in parents if isinstance(parent, dict)):
+            if licence := parent.get("licence"):
+                found[f"{parent.get('name')}, which it was trained from: {licence}"] = None
+            else:
+                todo.append(parent.get("lineage") or {})
+    return f"as far as it is that of {'; that of '.join(found)}" if found else None
 
 
 def origin(model: SourceModel) -> str:
