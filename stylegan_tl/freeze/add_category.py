@@ -13,7 +13,7 @@ Values: keep_rest for a few dozen images, else all. Costs: the old classes' imag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from stylegan_tl.freeze.selectors import NotApplicable
 from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.networks.classes import class_axis
 
-__all__ = ["NewRows", "add_category", "check_classes"]
+__all__ = ["NewRows", "add_category", "check_classes", "keep_old_rows"]
 
 
 def add_category(init: str | int = "mean", keep_rest: bool = False) -> Strategy:
@@ -48,17 +48,26 @@ class NewRows:
         if hasattr(model.G, "mapping"):
             model.G.mapping.eval()
 
-    @torch.no_grad()
     def before_step(self, model: nn.Module, network: str) -> None:
-        """Zero gradients leave a parameter where it is: Adam has no decay here."""
-        for name, parameter in getattr(model, network).named_parameters():
-            axis = class_axis(getattr(model, network), name)
-            if axis is None or parameter.grad is None:
-                continue
-            new = torch.zeros(parameter.shape[axis], device=parameter.device)
-            new[list(model.new_classes)] = 1
-            shape = [-1 if d == axis else 1 for d in range(parameter.ndim)]
-            parameter.grad.mul_(new.view(shape))
+        """Of every class table."""
+        keep_old_rows(model, network)
+
+
+@torch.no_grad()
+def keep_old_rows(model: nn.Module, network: str, names: Collection[str] | None = None) -> None:
+    """Take gradients away from the rows of old classes, in the tensors `names`, or in all tables.
+
+    Zero gradients leave a parameter where it is: Adam has no decay here.
+    """
+    for name, parameter in getattr(model, network).named_parameters():
+        axis = class_axis(getattr(model, network), name)
+        kept = names is None or f"{network}.{name}" in names
+        if axis is None or parameter.grad is None or not kept:
+            continue
+        new = torch.zeros(parameter.shape[axis], device=parameter.device)
+        new[list(model.new_classes)] = 1
+        shape = [-1 if d == axis else 1 for d in range(parameter.ndim)]
+        parameter.grad.mul_(new.view(shape))
 
 
 def check_classes(model: nn.Module) -> None:

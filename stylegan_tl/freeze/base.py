@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from stylegan_tl.freeze.adapt import adapted, adapter_names, register
-from stylegan_tl.freeze.add_category import check_classes
+from stylegan_tl.freeze.add_category import check_classes, keep_old_rows
 from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
@@ -189,9 +189,12 @@ class Freeze(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, model: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Take gradients away from the filters that a mask keeps still."""
+        """Take gradients away from what a mask keeps still, and from old rows of frozen tables."""
+        network = "GD"[trainer.optimizers.index(optimizer)]
+        if self._kept_moving:
+            keep_old_rows(model, network, self._kept_moving)
         if self.strategy.mask:
-            self.strategy.mask.before_step(model, "GD"[trainer.optimizers.index(optimizer)])
+            self.strategy.mask.before_step(model, network)
 
     def _anchor(self, model: nn.Module) -> None:
         """Copy the source once: the model may have moved when it is applied again."""

@@ -12,6 +12,7 @@ from stylegan_tl.latent.checks import numbers, open_out, seeds, whole
 from stylegan_tl.latent.codes import draw, given_or_seeded, layers_of, look_of, space_of
 from stylegan_tl.latent.record import Made
 from stylegan_tl.models.adversarial import AdversarialModel
+from stylegan_tl.networks.stylegan import stage_of
 from stylegan_tl.pictures import sheet
 from stylegan_tl.restore import restore
 from stylegan_tl.sampling import labels
@@ -71,12 +72,14 @@ def directions_of(weight: Tensor) -> tuple[Tensor, Tensor]:
 def first_weights(model: AdversarialModel) -> list[Tensor]:
     """The weights [O, D] that w meets first in each layer of convolution, or z in the network.
 
-    Number k of them is fed by ws k.
+    Number k of them is fed by ws k. Of a network that grows, those that it has grown to.
     """
     kind = "style" if hasattr(model.G, "mapping") else "const"
-    found = []
+    found, top = [], _grown(model.G_ema)
     for part in parts_of(model):
-        if part.network == "G" and kind in part.groups and not part.groups & {"torgb"}:
+        if part.network != "G" or part.groups & {"torgb"} or (part.resolution or 0) > top:
+            continue
+        if kind in part.groups:
             path, _, name = part.name.removeprefix("G.").rpartition(".")
             if name == "weight":
                 found.append(_rows(model.G_ema.get_submodule(path)))
@@ -110,6 +113,12 @@ def _weight(model: AdversarialModel, space: str, chosen: Any) -> tuple[Tensor, l
             f"layers={chosen}: that w feeds no convolution, use some of 0-{len(weights) - 1}"
         )
     return torch.cat(used), layers
+
+
+def _grown(G: nn.Module) -> int:
+    """The highest resolution in use, in pixels."""
+    lod = getattr(getattr(G, "synthesis", None), "lod", None)
+    return G.resolution if lod is None else stage_of(lod.item(), G.resolution)[0]
 
 
 def _rows(module: nn.Module) -> Tensor:

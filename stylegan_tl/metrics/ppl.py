@@ -81,9 +81,11 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """
     norms = [x.norm(dim=1, keepdim=True) for x in (a, b)]
     a, b = (x / n.clamp_min(1e-12) for x, n in zip((a, b), norms, strict=True))
-    cosine = (a * b).sum(1, keepdim=True).clamp(-1, 1)
-    across = nn.functional.normalize(b - cosine * a, dim=1)
-    angle = t[:, None] * cosine.acos()
+    cosine = (a * b).sum(1, keepdim=True)
+    across = b - cosine * a
+    sine = across.norm(dim=1, keepdim=True)
+    across = across / sine.clamp_min(1e-12)
+    angle = t[:, None] * torch.atan2(sine, cosine)  # exact where acos is not: near 0
     return (a * angle.cos() + across * angle.sin()) * norms[0].lerp(norms[1], t[:, None])
 
 

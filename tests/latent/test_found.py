@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from stylegan_tl.latent.factorise import directions_of, first_weights, moved
 from stylegan_tl.metrics.inversion import invert, noise_penalty
 from stylegan_tl.models.adversarial import to_uint8
+from stylegan_tl.models.stylegan import StyleGAN
 from stylegan_tl.restore import restore
 from stylegan_tl.sampling import Look, latents, sample
 from stylegan_tl.source.obtain import BUNDLED
@@ -63,6 +64,19 @@ def test_the_weights_are_those_that_each_w_feeds(files) -> None:
     for k, layer in LAYERS.items():
         assert seen[f"{layer}.affine"] == k
         assert torch.equal(weights[k], synthesis.get_submodule(f"{layer}.affine").weight)
+
+
+@pytest.mark.parametrize(("lod", "count"), [(0.0, 8), (0.5, 8), (1.0, 6), (2.0, 4)])
+def test_what_a_stylegan_has_not_grown_to_is_not_factorised(lod: float, count: int) -> None:
+    network = dict(resolution=32, z_dim=6, w_dim=5, num_mapping_layers=2)
+    network |= dict(channel_base=256, channel_max=16, mbstd_group_size=4)
+    model = StyleGAN(network=network, training={"betas": (0.0, 0.99)})
+    model.G_ema.synthesis.lod.fill_(lod)
+    blocks = [getattr(model.G_ema.synthesis, f"b{r}") for r in (4, 8, 16, 32)]
+    affines = [e.affine.weight for b in blocks for e in (b.epilogue0, b.epilogue1)]
+    found = first_weights(model)
+    assert len(found) == count
+    assert all(torch.equal(*pair) for pair in zip(found, affines, strict=False))
 
 
 @pytest.mark.parametrize(("chosen", "used"), [("all", range(7)), ("coarse", range(4)), (5, [5])])

@@ -67,6 +67,15 @@ def test_slerp_about_a_centre_keeps_the_distance_from_it() -> None:
     torch.testing.assert_close((way - centre).norm(dim=-1), torch.full((4, 6), 3.0))
 
 
+@pytest.mark.parametrize("apart", [0, 1e-7, 1e-5, 1e-4])
+def test_slerp_of_what_is_nearly_parallel_is_straight(apart: float) -> None:
+    a, other = _random(2, 50, 128)
+    b = a + apart * other
+    t = torch.linspace(0, 1, 50)
+    way = on_the_way(a, b, t, "slerp")
+    torch.testing.assert_close(way, a.lerp(b, t[:, None]), rtol=1e-5, atol=3e-6)
+
+
 def test_lerp_is_the_weighted_mean() -> None:
     a, b = _random(2, 3, 4, 5)
     t = torch.tensor([0.25, 0.5, 1.0])
