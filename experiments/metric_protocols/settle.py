@@ -208,14 +208,16 @@ def _extractor_effect(
     table = []
     for metric in next(iter(next(iter(final.values())).values())):
         column = {e: [final[e][n][metric] for n in rows] for e in final}
-        table.append({
-            "metric": metric,
-            "small~random": f"{_tau(column['small'], column['random']):.2f}",
-            "small~pixels": f"{_tau(column['small'], column['pixels']):.2f}",
-            "best by small": min(rows, key=lambda n: final["small"][n][metric]),
-            "best by random": min(rows, key=lambda n: final["random"][n][metric]),
-            "best by pixels": min(rows, key=lambda n: final["pixels"][n][metric]),
-        })
+        table.append(
+            {
+                "metric": metric,
+                "small~random": f"{_tau(column['small'], column['random']):.2f}",
+                "small~pixels": f"{_tau(column['small'], column['pixels']):.2f}",
+                "best by small": min(rows, key=lambda n: final["small"][n][metric]),
+                "best by random": min(rows, key=lambda n: final["random"][n][metric]),
+                "best by pixels": min(rows, key=lambda n: final["pixels"][n][metric]),
+            }
+        )
     _write(HERE / f"extractors_{target}.csv", table)
 
 
