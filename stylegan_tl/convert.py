@@ -79,7 +79,9 @@ def _convert(config: dict[str, Any]) -> list[str]:
 
 def _check_out(config: dict[str, Any], out: Path) -> None:
     """ValueError before anything is read if the result could not be written."""
-    form = config["format"]
+    form, kimg = config["format"], config["kimg"]
+    if kimg is not None and not (isinstance(kimg, int | float) and 0 <= kimg < 1e9):
+        raise ValueError(f"kimg={kimg}: give thousands of images, 0 or more, or null")
     if form not in _SUFFIXES:
         raise ValueError(f"format={form}: use {', '.join(_SUFFIXES)}")
     if out.suffix != _SUFFIXES[form]:

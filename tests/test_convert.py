@@ -74,6 +74,9 @@ def test_what_converts_half_is_half_as_large_and_close(convert, tmp_path: Path) 
     ("overrides", "said"),
     [
         (["dtype=int8"], "dtype=int8: use float32"),
+        (["kimg=inf"], "kimg=inf: give thousands of images"),
+        (["kimg=-1"], "kimg=-1: give thousands of images"),
+        (["kimg=many"], "kimg=many: give thousands of images"),
         (["out=a.pt"], r"end it in \.safetensors"),
         (["in=nowhere.pkl"], "nowhere.pkl does not exist"),
     ],

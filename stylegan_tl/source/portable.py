@@ -162,7 +162,7 @@ def _is_plain(root: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Whether a text can be shown on a terminal."""
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str) and value.isprintable() and len(value) <= 2000
 
 
 def _is_network(model: SourceModel) -> bool:

@@ -59,6 +59,16 @@ def test_rosinalitys_layout_holds_the_model_to_the_bit(tmp_path) -> None:
     assert found["g"].keys() == found["g_ema"].keys()
 
 
+@pytest.mark.parametrize("write", [write_rosinality, write_nvidia])
+def test_what_else_is_in_a_file_is_in_the_report(write, tmp_path) -> None:
+    write(_source(), tmp_path / "k.pt")
+    data = torch.load(tmp_path / "k.pt", weights_only=True)
+    torch.save({**data, "more": torch.zeros(2)}, tmp_path / "k.pt")
+    left = read_model(tmp_path / "k.pt").extra["report"]["left"]
+    assert left["more"] == "no part of the networks"
+    assert not left.keys() & {"origin", "init_kwargs", "latent_avg"}
+
+
 def test_its_own_widths_are_named_by_their_multiplier(tmp_path) -> None:
     source = _source(channel_base=32768, channel_max=512, resolution=8)
     assert write_rosinality(source, tmp_path / "k.pt") == [

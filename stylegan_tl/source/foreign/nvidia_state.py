@@ -7,7 +7,7 @@ from typing import Any
 
 from stylegan_tl.source.foreign.moves import Moves
 from stylegan_tl.source.foreign.options import Options
-from stylegan_tl.source.foreign.origin import UNKNOWN_LICENCE
+from stylegan_tl.source.foreign.origin import KEY, UNKNOWN_LICENCE
 from stylegan_tl.source.foreign.stylegan2 import finish, flatten, leave_filters
 from stylegan_tl.source.foreign.values import Stored
 from stylegan_tl.source.portable import SourceModel
@@ -32,6 +32,9 @@ def read(path: Path, data: Any) -> SourceModel:
             leave_filters(moves, {name: 1.0})
         else:
             moves.take(name, name)
+    for key in data:
+        if key not in {*networks, "init_kwargs", KEY}:
+            moves.leave(str(key), "no part of the networks")
     given = data.get("init_kwargs", {})
     group = _group(given.get("D", {}) if isinstance(given, dict) else {})
     model = finish(moves, format=FORMAT, licence=UNKNOWN_LICENCE, group=group)

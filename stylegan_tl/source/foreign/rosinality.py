@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stylegan_tl.source.foreign.moves import Moves
-from stylegan_tl.source.foreign.origin import UNKNOWN_LICENCE
+from stylegan_tl.source.foreign.origin import KEY, UNKNOWN_LICENCE
 from stylegan_tl.source.foreign.stylegan2 import finish, flatten, make_w_avg, move
 from stylegan_tl.source.foreign.stylegan2_names import ROSINALITY
 from stylegan_tl.source.foreign.values import Stored
@@ -45,7 +45,7 @@ def read(path: Path, data: Any) -> SourceModel:
         moves.take("latent_avg", "G_ema.mapping.w_avg", Tensor.flatten)
     else:
         make_w_avg(moves)
-    for key, why in _REST.items():
-        if key in data:
-            moves.leave(key, why)
+    for key in data:
+        if key not in {*prefixes.values(), "latent_avg", KEY}:
+            moves.leave(str(key), _REST.get(key, "no part of the networks"))
     return finish(moves, format=FORMAT, licence=UNKNOWN_LICENCE, group=GROUP)
