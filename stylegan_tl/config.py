@@ -203,9 +203,28 @@ def _datasets(config: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _phases(config: dict[str, Any]) -> list[str]:
+    """What of a model's phases makes no sense from scratch, or in so small a budget."""
+    if config["source"]["kind"] != "scratch":
+        return []
+    model, problems = config["model"], []
+    first = model.get("pretrain_kimg") or 0
+    if _is_number(first) and _is_number(config["kimg"]) and first >= config["kimg"]:
+        problems.append(
+            f"kimg={config['kimg']} ends within model.pretrain_kimg={first}, in which D learns the "
+            "classes and G rests: raise kimg or lower model.pretrain_kimg"
+        )
+    if (start := (model.get("growth") or {}).get("start_resolution")) is not None:
+        problems.append(
+            f"model.growth.start_resolution={start} is where a transfer begins: from scratch use "
+            "model.growth.lod_initial_resolution"
+        )
+    return problems
+
+
 def _training(config: dict[str, Any]) -> list[str]:
     plan = config["model"]["training"]
-    problems = []
+    problems = _phases(config)
     for key in ("batch_size", "micro_batch", "r1_interval", "G_steps", "D_steps"):
         value = plan.get(key)  # an option of the user's own need not have the steps
         if value is None and key != "batch_size":

@@ -52,7 +52,7 @@ def labels(model: AdversarialModel, count: int, label: int | None) -> Tensor | N
     if not classes:
         return None
     if not isinstance(label, int) or not 0 <= label < classes:
-        raise ValueError(f"label={label}: this model has classes, choose 0 to {classes - 1}")
+        raise ValueError(f"label={label}: this model has classes, give label= 0 to {classes - 1}")
     return torch.eye(classes)[[label]].expand(count, -1)
 
 

@@ -109,6 +109,19 @@ def test_all_mistakes_are_told_at_once(compose) -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=gangogh_small", "kimg=1"], "kimg=1 ends within model.pretrain_kimg=1"),
+        (["model=stylegan_small", "model.growth.start_resolution=8"], "lod_initial_resolution"),
+    ],
+)
+def test_phases_that_make_no_sense_from_scratch_are_refused(compose, overrides, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(compose(["source=scratch", *overrides]))
+    validate(compose([*overrides, "resolution=64"]))
+
+
+@pytest.mark.parametrize(
     "override",
     ["metric.every_ticks=0", "grid.columns=0", "pretrain.kimg=0", "trainer.devices=0"],
 )

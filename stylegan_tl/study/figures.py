@@ -79,7 +79,8 @@ def draw_matrix(path: str | Path, found: Sequence[Score], measure: str = "final"
         axes.set_title(f"{model}, {strategy}", fontsize=8)
         _heat_map(axes, cells, (model, strategy), sources, targets, lower)
     way = "lower is better" if lower else "higher is better"
-    figure.suptitle(f"{found[0].metric}, {MEASURES[measure]} ({way})", fontsize=9)
+    colour = "purple: better than scratch, orange: worse; ± standard deviation over seeds"
+    figure.suptitle(f"{found[0].metric}, {MEASURES[measure]} ({way}; {colour})", fontsize=9)
     _write(figure, path)
 
 
