@@ -45,7 +45,7 @@ class Baseline(StyleGAN2):
         D = networks.Discriminator(epilogue_kwargs=epilogue, **widths, **size)
         return _Maker(G), _Judge(D)
 
-    def _styles(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+    def styles(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """Style mixing with one crossing for the whole batch."""
         ws = self.G.mapping(z, None)
         if self.style_mixing and torch.rand([]) < self.style_mixing:

@@ -209,10 +209,10 @@ def test_every_run_keeps_a_grid_at_the_same_marks_whatever_its_ticks(tmp_path, p
     trainer = types.SimpleNamespace(
         is_global_zero=True, save_checkpoint=lambda path: path.touch(), should_stop=False
     )
-    model = types.SimpleNamespace(nimg=0, images_per_step=16, augment=None)
+    model = types.SimpleNamespace(nimg=0, nimg_before=0, images_per_step=16, augment=None)
     ticker.on_train_start(trainer, model)
     while not trainer.should_stop:
-        model.nimg += 16
+        model.nimg_before, model.nimg = model.nimg, model.nimg + 16
         ticker.on_train_batch_end(trainer, model, {}, None, 0)
     for mark in (0, 0.125, 0.25, 0.5, 1, 2, 5):  # at it, or in the batch that passes it
         assert any(mark <= kimg < mark + 0.016 for kimg in kept), mark

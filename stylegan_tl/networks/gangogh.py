@@ -17,6 +17,20 @@ from stylegan_tl.networks.strided import Projection, doubling, resolutions
 __all__ = ["Discriminator", "Generator"]
 
 
+class GatedBlock(nn.Sequential):
+    """A deconvolution, its normalisation and the gate, `sigmoid(a) tanh(b)` of their halves."""
+
+    def forward(self, x: Tensor, start: Tensor | None, gate: Tensor | None) -> Tensor:
+        """Map `[N, I, H, W]` to `[N, O / 2, H', W']`; a class adds before and after the norm."""
+        conv, norm = self
+        x = conv(x)
+        x = x if start is None else x + start.view_as(x)
+        x = norm(x)
+        x = x if gate is None else x + gate.view_as(x)
+        a, b = x.chunk(2, dim=1)
+        return a.sigmoid() * b.tanh()
+
+
 class Generator(nn.Module):
     """Gated 5 x 5 deconvolutions from z and class to a tanh image; modules `b4` ... as a DCGAN's.
 
@@ -43,7 +57,7 @@ class Generator(nn.Module):
         for r in self.resolutions[:-1]:
             out = 2 * width_at(r, resolution, width, width_max)
             conv = Projection(features, out) if r == 4 else doubling(features, out, 5, bias=True)
-            self.add_module(f"b{r}", nn.Sequential(conv, nn.BatchNorm2d(out)))
+            self.add_module(f"b{r}", GatedBlock(conv, nn.BatchNorm2d(out)))
             if c_dim > 0:
                 self.gates[f"b{r}"] = nn.Linear(c_dim, out * r * r, bias=r > 4)
             features = out // 2
@@ -66,18 +80,10 @@ class Generator(nn.Module):
         z = self.miner(z) if hasattr(self, "miner") else z
         x = z[:, :, None, None]
         for r in self.resolutions[:-1]:
-            conv, norm = getattr(self, f"b{r}")
-            x = conv(x)
-            if r == 4 and self.c_dim > 0:
-                x = x + self.embed(c).view_as(x)
-            x = self._gated(norm(x), c, r)
+            start = self.embed(c) if r == 4 and self.c_dim > 0 else None
+            gate = self.gates[f"b{r}"](c) if self.c_dim > 0 else None
+            x = getattr(self, f"b{r}")(x, start, gate)
         return getattr(self, f"b{self.resolution}")(x)
-
-    def _gated(self, x: Tensor, c: Tensor | None, r: int) -> Tensor:
-        if self.c_dim > 0:
-            x = x + self.gates[f"b{r}"](c).view_as(x)
-        a, b = x.chunk(2, dim=1)
-        return a.sigmoid() * b.tanh()
 
 
 class Discriminator(dcgan.Discriminator):

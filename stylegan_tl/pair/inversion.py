@@ -71,7 +71,7 @@ def _invert(
             labels=None if labels is None else torch.from_numpy(labels),
             tick=Progress(what, steps, unit=("steps", "step")),
         )
-        return vars(found)
+        return {name: value for name, value in vars(found).items() if name != "noise"}
 
     return Inversion(**kept(pair.statistics, "inversion", inputs, make))
 

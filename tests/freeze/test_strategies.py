@@ -155,6 +155,7 @@ MORE = {
     **{("rick", m): "freeze.every_kimg=0.004 freeze.quantile=0.95" for m in MODELS},
     **{("minegan", m): "freeze.schedule.kimg=0.004" for m in MODELS},
     **{("ewc", m): "freeze.anchor.ewc.samples=3" for m in MODELS},
+    ("cdc", "gangogh_small"): "model.training.batch_size=4 model.training.D_steps=1",
     **{("selectors", m): "freeze.freeze=[G.block@res:4..8,D.fromrgb]" for m in MODELS},
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
     (
