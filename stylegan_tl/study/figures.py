@@ -18,6 +18,8 @@ from stylegan_tl.files import write_atomic
 from stylegan_tl.study.collect import Outcome, check_protocols, collect
 from stylegan_tl.study.report.frames import choose_steps, frame, grids_of
 from stylegan_tl.study.scores import MEASURES, Score, measures_of, scores
+from stylegan_tl.study.statistics import mean_interval
+from stylegan_tl.study.summary import digits
 from stylegan_tl.study.trial import Trial
 
 if TYPE_CHECKING:
@@ -61,8 +63,8 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
 def draw_matrix(path: str | Path, found: Sequence[Score], measure: str = "final") -> None:
     """One heat map per model (down) and strategy (across), source x target; controls below.
 
-    A cell has the mean over seeds ± their standard deviation. Colour is how many times better
-    (purple) or worse (orange) than scratch of the same target and model; white without scratch.
+    A cell has the mean over seeds ± half of Student's 95 % interval. Colour is how many times
+    better (purple) or worse (orange) than scratch of the same target and model; white without it.
     """
     cells = _cells(found, measure)
     models, strategies, sources, targets = (sorted({key[i] for key in cells}) for i in range(4))
@@ -79,7 +81,7 @@ def draw_matrix(path: str | Path, found: Sequence[Score], measure: str = "final"
         axes.set_title(f"{model}, {strategy}", fontsize=8)
         _heat_map(axes, cells, (model, strategy), sources, targets, lower)
     way = "lower is better" if lower else "higher is better"
-    colour = "purple: better than scratch, orange: worse; ± standard deviation over seeds"
+    colour = "purple: better than scratch, orange: worse; ± half of Student's 95 % interval"
     figure.suptitle(f"{found[0].metric}, {MEASURES[measure]} ({way}; {colour})", fontsize=9)
     _write(figure, path)
 
@@ -171,8 +173,9 @@ def _times(own: np.ndarray, base: np.ndarray | None) -> float:
 
 
 def _text(values: np.ndarray) -> str:
-    spread = f"\n± {values.std(ddof=1):.2g}" if len(values) > 1 else ""
-    return f"{values.mean():.3g}{spread}"
+    low, high = mean_interval(values)
+    spread = "" if math.isnan(low) else f"\n± {digits((high - low) / 2, 2)}"
+    return f"{digits(float(values.mean()), 3)}{spread}"
 
 
 def _figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, list[Axes]]:

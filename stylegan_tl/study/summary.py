@@ -25,7 +25,7 @@ from stylegan_tl.study.statistics import (
     ranks,
 )
 
-__all__ = ["Cell", "Line", "latex", "markdown", "summary"]
+__all__ = ["Cell", "Line", "digits", "latex", "markdown", "summary"]
 
 Interval = tuple[float, float]
 UNKNOWN = "–"
@@ -33,13 +33,13 @@ UNKNOWN = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """One line under one target: the values of its complete runs, and how many were begun.
+    """One line under one target: the values of its complete runs, and how many were asked for.
 
     `values` may hold inf (never reached) and lack runs that failed or gave no number.
     """
 
     values: tuple[float, ...]
-    begun: int
+    asked: int
     is_best: bool = False
 
     @property
@@ -83,8 +83,12 @@ def summary(
     baseline: str = "scratch",
     generator: np.random.Generator,
     rounds: int = 2000,
+    seeds: int = 0,
 ) -> list[Line]:
-    """Lines of one metric's scores, by mean rank. ValueError for scores of several metrics."""
+    """Lines of one metric's scores, by mean rank. ValueError for scores of several metrics.
+
+    `seeds` is how many trials of a cell were asked for; those that were begun count if more.
+    """
     if measure not in MEASURES:
         raise ValueError(f"measure={measure!r}, allowed: {', '.join(MEASURES)}")
     if len({score.metric for score in found}) > 1:
@@ -101,12 +105,16 @@ def summary(
         lines.append(
             Line(
                 key=dict(key),
-                cells={k[1]: Cell(values[k], len(groups[k]), order[k] == 1) for k in targets},
+                cells={k[1]: _cell_of(values[k], groups[k], seeds, order[k] == 1) for k in targets},
                 **_overall(pairs, better, generator, rounds, measure),
                 rank=_mean([order[k] for k in targets]),
             )
         )
     return sorted(lines, key=lambda line: (math.isnan(line.rank), line.rank))
+
+
+def _cell_of(values: tuple[float, ...], own: Sequence[Score], seeds: int, is_best: bool) -> Cell:
+    return Cell(values, max(len(own), seeds), is_best)
 
 
 def markdown(lines: Sequence[Line], baseline: str) -> str:
@@ -288,15 +296,15 @@ def _changing(lines: Sequence[Line]) -> list[str]:
 
 def _cell(cell: Cell) -> str:
     known = [v for v in cell.values if math.isfinite(v)]
-    count = f" ({len(known)} of {cell.begun})" if len(known) != cell.begun else ""
+    count = f" ({len(known)} of {cell.asked})" if len(known) != cell.asked else ""
     if not known:
         return ("never" if cell.values else UNKNOWN) + count
     low, high = cell.interval
-    spread = "" if math.isnan(low) else f" ± {_digits((high - low) / 2, 2)}"
-    return f"{_digits(cell.mean, 3)}{spread}{count}"
+    spread = "" if math.isnan(low) else f" ± {digits((high - low) / 2, 2)}"
+    return f"{digits(cell.mean, 3)}{spread}{count}"
 
 
-def _digits(value: float, count: int) -> str:
+def digits(value: float, count: int) -> str:
     """At least `count` significant digits, without an exponent unless the number is tiny."""
     if not value or not 1e-4 <= abs(value) < 1e15:
         return f"{value:.{count}g}"

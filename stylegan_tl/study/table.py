@@ -35,6 +35,7 @@ def table(
     planned: Iterable[str] = (),
     measures: Sequence[str] = ("final", "best"),
     same_reals: bool = True,
+    seeds: int = 0,
     rounds: int = 2000,
     seed: int = 0,
 ) -> str:
@@ -50,6 +51,7 @@ def table(
     planned   run folders, relative to `root`, that the study asks for
     measures  a summary of each: final, best, area, kimg_to_reach
     same_reals  whether all trials of a target must have met the same reals
+    seeds     how many trials of a cell are asked for
     seed      of the bootstrap, with `rounds` rounds
 
     Raises ProtocolMismatch if a metric was not measured alike everywhere; ValueError without
@@ -66,7 +68,9 @@ def table(
     for name in names:
         own = [score for score in found if score.metric == name]
         for measure in measures:
-            lines = summary(own, measure, baseline=baseline, generator=generator, rounds=rounds)
+            lines = summary(
+                own, measure, baseline=baseline, generator=generator, rounds=rounds, seeds=seeds
+            )
             title = _title(name, measure, own, baseline)
             sections.append(f"## {title}\n\n{markdown(lines, baseline)}\n")
             tex.append(latex(lines, baseline, f"{root.name}: {title}"))
@@ -91,6 +95,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
         baseline=study.baseline or "scratch",
         factors=list(study.factors),
         question=study.question,
+        seeds=len(study.seeds),
         planned=[t.job.folder.relative_to(root).as_posix() for t in opened.trials],
         measures=options.get("measures", "final,best").split(","),
         same_reals=options.get("same_reals", "true").lower() == "true",

@@ -43,8 +43,8 @@ def test_cells_and_colours(root) -> None:
     assert figures._times(worse, scratch) == pytest.approx(-1)
     assert figures._times(np.array([math.inf]), scratch) == 0
     assert figures._times(own, None) == 0
-    assert figures._text(own) == "100\n± 14"  # sqrt(200)
-    assert figures._text(np.array([90.0])) == "90"
+    assert figures._text(own) == "100\n± 127"  # 12.706 * sqrt(200) / sqrt(2)
+    assert figures._text(np.array([90.0])) == "90.0"
 
 
 def test_the_command_draws_both_pictures(root, tmp_path, capsys) -> None:

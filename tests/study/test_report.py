@@ -20,6 +20,7 @@ from stylegan_tl.pictures import save_grid
 from stylegan_tl.study.report import command, report
 from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
 from stylegan_tl.study.report.measures import predictors
+from stylegan_tl.study.statistics import mean_interval
 from stylegan_tl.study.trial import MetricsLog, Trial
 
 pytestmark = pytest.mark.skipif(not features.check("webp"), reason="Pillow has no WebP")
@@ -137,6 +138,7 @@ def page(study: Path) -> Path:
             {"source": s, "target": t, "freeze": f, "model": "dcgan"}
             for s in SOURCES for t in TARGETS for f in STRATEGIES
         ],
+        seeds=3,
     )  # fmt: skip
 
 
@@ -316,6 +318,7 @@ def test_the_verb_reads_a_study_and_its_options(study, tmp_path, capsys):
         question="Which?",
         metric=METRIC,
         factors=["source"],
+        seeds=(0, 1, 2),
         cells=lambda: [cell],
         baseline="scratch",
     )
@@ -326,6 +329,7 @@ def test_the_verb_reads_a_study_and_its_options(study, tmp_path, capsys):
     assert (data["question"], data["verdict"]) == ("Which?", ["The bedroom."])
     assert len(data["predictors"]) == 1
     assert data["cells"][0]["source"] == "scratch"
+    assert (data["seeds"], data["asked"]) == (3, 3)
     assert "page.html" in capsys.readouterr().out
 
 
@@ -417,10 +421,13 @@ def test_it_loads_without_errors_and_asks_for_nothing(browser, page):
 def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, page):
     browser.open(page)
     cell = f"[data-cell^='{SOURCES[1]}|{TARGETS[0]}|none|']"
-    ours = np.mean([_value(SOURCES[1], TARGETS[0], "none", s, 4.0) for s in (0, 1)])
+    runs = [_value(SOURCES[1], TARGETS[0], "none", s, 4.0) for s in (0, 1)]
+    ours, half = np.mean(runs), mean_interval(runs)[1] - np.mean(runs)
     scratch = np.mean([_value("scratch", TARGETS[0], "none", s, 4.0) for s in (0, 1)])
     read = f'document.querySelector(".matrix {cell} b").textContent'
     assert browser.run(read) == f"{ours:.2f}"
+    small = f'document.querySelector(".matrix {cell} small").textContent'
+    assert browser.run(small) == f"± {half:.2f} · n 2 of 3"
     browser.run("(() => { const s = document.querySelector('#matrix [data-key=show]');"
                 "s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")  # fmt: skip
     assert browser.run(read) == f"+{100 * (scratch - ours) / scratch:.1f}"

@@ -112,6 +112,7 @@ def test_nothing_is_dropped_silently(root):
     assert "15 complete, 1 failed, 1 interrupted, 2 not started, 1 unreadable" in text
     assert "25.0 ± 12 (3 of 4)" in text  # the failed seed is told in the cell
     assert "– (0 of 1)" in text
+    assert "– (0 of 3)" in table(root, seeds=3)  # also what never began
     assert "| failed | TrainingDiverged: loss \\| is NaN |" in text
     assert "| interrupted | signal 15 |" in text
     assert "| there/seed=0 | not started |  |" in text

@@ -37,6 +37,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
         baseline=study.baseline,
         factors=[f for f in study.factors if f not in ("source", "target", "freeze", "model")],
         cells=[{**cell.values, "source": cell.source} for cell in study.cells()],
+        seeds=len(study.seeds),
         images=options.get("images", "auto"),
     )
     print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB)")

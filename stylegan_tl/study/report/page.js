@@ -126,10 +126,10 @@ function trialCard(t) {
 // ---- the page ----------------------------------------------------------------------------------
 
 function header() {
-  const done = trials.filter((t) => t.state === "complete").length;
+  const done = trials.filter((t) => t.state === "complete").length, asked = Math.max(data.asked, trials.length);
   const seconds = trials.reduce((a, t) => a + (t.seconds || 0), 0);
   const facts = { sources: sources.length, targets: targets.length, strategies: strategies.length, models: models.length,
-    seeds: seeds.length, "trials complete": done === trials.length ? done : `${done} of ${trials.length}`,
+    seeds: seeds.length, "trials complete": done === asked ? done : `${done} of ${asked}`,
     "kimg each": unique(trials.map((t) => number(t.budget ?? t.kimg))).join(", "), "of training": clock(seconds) };
   document.getElementById("page").append(
     h("p.eyebrow", data.question ? `Study ${data.title}` : "Study"), h("h1", data.question || data.title),

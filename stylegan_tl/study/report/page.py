@@ -53,6 +53,7 @@ def report(
     factors: Iterable[str] = (),
     baseline: str | None = None,
     cells: Iterable[Mapping[str, Any]] = (),
+    seeds: int = 0,
     images: str = "auto",
     samples: int = 8,
     frames: int = 16,
@@ -63,9 +64,9 @@ def report(
     are files of `python -m stylegan_tl.study distances`; `baseline` is the control whose best sets
     the X of "kimg until X" (scratch); `factors` are keys of the configuration that tell
     cells apart beside the chosen options; `cells` (mappings with source, target, freeze, model and
-    augment) are shown as missing where no trial is. Of each run `samples` latents are shown at
-    no more than `frames` kimg. `images`: "embed", "folder" (beside the page, `<name>_files`),
-    "none", or "auto": a folder above 100 trials or 20 MB.
+    augment) are shown as missing where no trial is; each of them asks for `seeds` trials. Of each
+    run `samples` latents are shown at no more than `frames` kimg. `images`: "embed", "folder"
+    (beside the page, `<name>_files`), "none", or "auto": a folder above 100 trials or 20 MB.
     ValueError without a single readable trial. Pictures pass through memory one at a time.
     """
     if images not in _IMAGES:
@@ -81,6 +82,7 @@ def report(
     usual, metric = usual_augment(study), _metric(study, metric)
     add_measures(study.trials, roots, out.parent, tuple(factors), baseline or "scratch")
     controls = sorted({t["source"] for t in study.trials if t["scratch"]})
+    asked = [_asked(cell, study.trials[0], usual) for cell in cells]
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f"{out.stem}_files")
     steps = [] if images == "none" else _write_pictures(study, beside, samples, frames)
@@ -103,7 +105,9 @@ def report(
         "differences": study.differences,
         **_known_before(study, roots, distances, metric, tuple(factors)),
         "problems": study.problems,
-        "cells": [_asked(cell, study.trials[0], usual) for cell in cells],
+        "cells": asked,
+        "seeds": seeds,
+        "asked": len(asked) * seeds,
         "steps": steps,
         "pictures": "" if embed else f"{beside.name}/",
     }

@@ -41,7 +41,7 @@ function matrices() {
     h("div.panels", { style: { "--least": `${least}px` } }, grids.map((g) => matrix(g, text, scale))),
     h("div.keys", colourKey(all, text),
       h("div.key", h("span.sample", "\u2605"), `best ${byFreeze ? "strategy" : "source"} for a target, in its table`)),
-    h("p.note", `${what()}: the mean over the complete seeds, \u00b1 their standard deviation, and how many. `
+    h("p.note", `${what()}: the mean over the complete seeds, \u00b1 half of Student's 95 % interval, and how many. `
       + (state.stat === "kimg_to_reach" ? "Never: the budget ended before it was reached; such runs are in no mean. " : "")
       + "Enter or a click opens the trials of a cell; arrow keys move between cells."));
 }
@@ -99,7 +99,8 @@ function heat(c, text, scale, best) {
   }
   const { p, to } = scale(c.m.mean), failed = c.list.filter((t) => t.state === "failed").length;
   const main = (state.show !== "value" && c.m.mean > 0 ? "+" : "") + text(c.m.mean);
-  const spread = `${c.m.sd === null ? "" : `\u00b1 ${text(c.m.sd)} \u00b7 `}n ${c.m.n}`;
+  const asked = Math.max(data.seeds, c.list.length), count = c.m.n < asked ? `${c.m.n} of ${asked}` : c.m.n;
+  const spread = `${c.m.sd === null ? "" : `\u00b1 ${text(c.m.high - c.m.mean)} \u00b7 `}n ${count}`;
   const never = c.list.filter((t) => t.state === "complete" && !arrived(t)).length;
   const lost = [failed && `${failed} failed`, never && `${never} never`].filter(Boolean).join(", ");
   const button = h("button.heat", { ...given, style: { "--p": p.toFixed(1), "--to": to },
