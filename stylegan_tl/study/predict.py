@@ -37,11 +37,15 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The runs of one strategy for each (source, target)."""
+    """The runs of one strategy for each (source, target).
+
+    `kind` is what the strategy shares with others: the model and all else of the cell but `freeze`.
+    """
 
     strategy: str
     better: str
     values: Mapping[Pair, Sequence[float]]
+    kind: str = ""
     models: frozenset[str] = frozenset()  # digests of the source models that they began from
 
 
@@ -110,9 +114,10 @@ def predictions(
 ) -> list[Prediction]:
     """Score every predictor in `distances` (JSON lines) on the trials under `root`.
 
-    What was measured of a source model predicts only trials that began from that model. Raises
-    ValueError for a file without a predictor and for unequal protocols; none where no target has
-    two sources.
+    First those of every kind with several strategies, means over the strategies of each target;
+    then of each strategy. What was measured of a source model predicts only trials that began from
+    that model. Raises ValueError for a file without a predictor and for unequal protocols; none
+    where no target has two sources.
     """
     if measure not in (allowed := ("final", "best", "area")):
         raise ValueError(f"measure={measure!r}, allowed: {', '.join(allowed)}")
@@ -120,12 +125,20 @@ def predictions(
     check_unique(outcomes, root)
     check_protocols(outcomes, [metric])
     strategies, starts = _strategies(scores(outcomes, [metric]), metric, measure)
-    found = []
+    found, kinds = [], defaultdict(list)
     for own in strategies:
         known = read_predictors(distances, resolution, own.models or None)
-        every = [*known, *(p for p in starts if p.note == own.strategy)]
-        found += evaluate(every, own, generator=np.random.default_rng(seed), rounds=rounds)
-    return found
+        every = [*known, *starts.get(own.strategy, ())]
+        generator = np.random.default_rng(seed)
+        tables = _tables(every, own, generator, rounds)
+        kinds[own.kind].append(tables)
+        found += _scored(tables, own.strategy, generator, rounds)
+    pooled = []
+    for kind, several in kinds.items():
+        if len(several) > 1:
+            name = f"all {len(several)} strategies, {kind}"
+            pooled += _scored(_pooled(several), name, np.random.default_rng(seed), rounds)
+    return pooled + found
 
 
 def command(opened: Opened, options: Mapping[str, str]) -> int:
@@ -157,11 +170,8 @@ def evaluate(
 
     A target counts if two of its sources have predictor and outcome and the predictor differs.
     """
-    tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
-    known = [(p, table) for p, table in tables if table]
-    found = [_prediction(p, table, outcomes, generator, rounds) for p, table in known]
-    found.sort(key=lambda p: (-p.targets, -p.spearman))  # of few targets the best is soon chance
-    return found + _chosen([table for _, table in known], outcomes, generator, rounds)
+    tables = _tables(predictors, outcomes, generator, rounds)
+    return _scored(tables, outcomes.strategy, generator, rounds)
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,51 @@ class _Target:
     chance: float
     pairs: int
     seeds: int  # of the pair with most
+
+
+Tables = list[tuple[Predictor, dict[str, _Target]]]
+
+
+def _tables(
+    predictors: Iterable[Predictor],
+    outcomes: Outcomes,
+    generator: np.random.Generator,
+    rounds: int,
+) -> Tables:
+    """Of each predictor that can be scored on any target, {target: its scores}."""
+    tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
+    return [(p, table) for p, table in tables if table]
+
+
+def _scored(
+    known: Tables, strategy: str, generator: np.random.Generator, rounds: int
+) -> list[Prediction]:
+    found = [_prediction(p, table, strategy, generator, rounds) for p, table in known]
+    found.sort(key=lambda p: (-p.targets, -p.spearman))  # of few targets the best is soon chance
+    return found + _chosen([table for _, table in known], strategy, generator, rounds)
+
+
+def _pooled(several: Sequence[Tables]) -> Tables:
+    """The means over strategies of each predictor and target that all of them know."""
+    first, *others = ({p.name: (p, table) for p, table in tables} for tables in several)
+    result = []
+    for name, (predictor, table) in first.items():
+        if all(name in other for other in others):
+            tables = [table, *(other[name][1] for other in others)]
+            common = [t for t in table if all(t in own for own in tables)]
+            result.append((predictor, {t: _averaged([own[t] for own in tables]) for t in common}))
+    return [(p, table) for p, table in result if table]
+
+
+def _averaged(scores: Sequence[_Target]) -> _Target:
+    """A strategy whose outcomes are all equal has no rank correlation: it counts as 0."""
+    arrays = "spearman kendall regret spearman_rounds regret_rounds".split()
+    return _Target(
+        **{name: np.mean([np.nan_to_num(getattr(s, name)) for s in scores], 0) for name in arrays},
+        chance=_mean(s.chance for s in scores),
+        pairs=max(s.pairs for s in scores),
+        seeds=max(s.seeds for s in scores),
+    )
 
 
 def _table(
@@ -226,7 +281,7 @@ def _target(
 def _prediction(
     predictor: Predictor,
     table: Mapping[str, _Target],
-    outcomes: Outcomes,
+    strategy: str,
     generator: np.random.Generator,
     rounds: int,
 ) -> Prediction:
@@ -234,17 +289,17 @@ def _prediction(
     ways = [(t, way) for t, (_, way) in zip(table.values(), learned, strict=True)]
     whole = len(table) > 1  # or there is no other target to learn from
     return Prediction(
-        **_means([(t, 0) for t in table.values()], outcomes.strategy, generator, rounds),
+        **_means([(t, 0) for t in table.values()], strategy, generator, rounds),
         predictor=predictor.name,
         spearman_learned=_mean(t.spearman[w] for t, w in ways) if whole else math.nan,
         regret_learned=_mean(t.regret[w] for t, w in ways) if whole else math.nan,
-        note="" if predictor.note == outcomes.strategy else predictor.note,
+        note=predictor.note,
     )
 
 
 def _chosen(
     tables: Sequence[Mapping[str, _Target]],
-    outcomes: Outcomes,
+    strategy: str,
     generator: np.random.Generator,
     rounds: int,
 ) -> list[Prediction]:
@@ -256,7 +311,7 @@ def _chosen(
     for target in whole[0]:
         table, way = _learned(whole, target)
         picks.append((table[target], way))
-    numbers = _means(picks, outcomes.strategy, generator, rounds)
+    numbers = _means(picks, strategy, generator, rounds)
     learned = {"spearman_learned": numbers["spearman"], "regret_learned": numbers["regret"]}
     return [Prediction(**numbers, **learned, predictor=CHOSEN)]
 
@@ -313,11 +368,12 @@ def _mean(values: Iterable[float]) -> float:
 
 def _strategies(
     found: Iterable[Any], metric: str, measure: str
-) -> tuple[list[Outcomes], list[Predictor]]:
+) -> tuple[list[Outcomes], dict[str, list[Predictor]]]:
     """Outcomes of each strategy, and what its curves began with as a predictor of its own."""
     values: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
     starts: dict[str, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
     models: dict[str, set[str]] = defaultdict(set)
+    kinds: dict[str, str] = {}
     better = "min"
     for score in found:
         outcome, value = score.outcome, getattr(score, measure)
@@ -325,18 +381,19 @@ def _strategies(
             continue
         better = score.better
         pair = outcome.cell["source"], outcome.cell["target"]
-        rest = [v for k, v in outcome.cell.items() if k not in ("source", "target")]
-        strategy = ", ".join(rest)
+        rest = {k: v for k, v in outcome.cell.items() if k not in ("source", "target")}
+        strategy = ", ".join(rest.values())
+        kinds[strategy] = ", ".join(v for k, v in rest.items() if k != "freeze")
         values[strategy][pair].append(value)
         models[strategy] |= {outcome.source_model} - {None}
         curve = outcome.curves[metric]
         if curve.kimg[0] == 0 and not math.isnan(curve.values[0]):
             starts[strategy][pair].append(float(curve.values[0]))
-    every = [Outcomes(n, better, own, frozenset(models[n])) for n, own in values.items()]
-    begins = [
-        Predictor(f"{metric} at 0 kimg", better, {p: _mean(v) for p, v in own.items()}, name)
+    every = [Outcomes(n, better, v, kinds[n], frozenset(models[n])) for n, v in values.items()]
+    begins = {
+        name: [Predictor(f"{metric} at 0 kimg", better, {p: _mean(v) for p, v in own.items()})]
         for name, own in starts.items()
-    ]
+    }
     return every, begins
 
 

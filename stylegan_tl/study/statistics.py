@@ -24,6 +24,7 @@ __all__ = [
     "ranks",
     "resample",
     "spearman",
+    "strata_interval",
     "student_quantile",
     "top_regret",
 ]
@@ -62,13 +63,22 @@ def difference_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Inte
     x, y = np.asarray(x, float), np.asarray(y, float)
     if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return math.nan, math.nan
-    parts = np.array([x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)])
-    difference, total = x.mean() - y.mean(), parts.sum()
-    if not total:
-        return float(difference), float(difference)
-    freedom = total**2 / (parts**2 / (len(x) - 1, len(y) - 1)).sum()
-    half = student_quantile(0.5 + level / 2, freedom) * math.sqrt(total)
-    return float(difference - half), float(difference + half)
+    half = _half_of_sum([x, y], level)
+    return float(x.mean() - y.mean() - half), float(x.mean() - y.mean() + half)
+
+
+def strata_interval(strata: Tasks, level: float = 0.95) -> Interval:
+    """Interval of the mean over strata of their means, for these strata (Welch 1947).
+
+    NaN without strata, and where one of them has fewer than two runs. Of three runs a bootstrap
+    would be too narrow by a fifth: its variance is 2/3 of the unbiased one.
+    """
+    strata = [_float(x) for x in strata]
+    if not strata or not all(len(x) > 1 and np.isfinite(x).all() for x in strata):
+        return math.nan, math.nan
+    mean = np.mean([x.mean() for x in strata])
+    half = _half_of_sum(strata, level) / len(strata)
+    return float(mean - half), float(mean + half)
 
 
 @lru_cache(maxsize=1024)
@@ -193,6 +203,16 @@ def _wins(x: Tasks, y: Tasks, better: str) -> list[Array]:
         if one.size and other.size:
             tables.append((one > other) + 0.5 * (one == other))
     return tables
+
+
+def _half_of_sum(strata: Sequence[Array], level: float) -> float:
+    """Half the interval of the sum of means with unequal variances; its freedom is real (1947)."""
+    parts = np.array([x.var(ddof=1) / len(x) for x in strata])
+    total = parts.sum()
+    if not total:
+        return 0.0
+    freedom = total**2 / (parts**2 / [len(x) - 1 for x in strata]).sum()
+    return student_quantile(0.5 + level / 2, freedom) * math.sqrt(total)
 
 
 def _counts(n: int, rounds: int, generator: np.random.Generator) -> Array:

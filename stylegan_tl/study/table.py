@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stylegan_tl.files import write_atomic
+from stylegan_tl.study import course
 from stylegan_tl.study.collect import Outcome, check_protocols, check_unique, collect
 from stylegan_tl.study.scores import MEASURES, Score, measures_of, scores
 from stylegan_tl.study.summary import latex, markdown, summary
@@ -74,6 +75,9 @@ def table(
             title = _title(name, measure, own, baseline)
             sections.append(f"## {title}\n\n{markdown(lines, baseline)}\n")
             tex.append(latex(lines, baseline, f"{root.name}: {title}"))
+        if over := course.courses(outcomes, name):
+            title = f"{name} over kimg, mean over all pairs [95 % interval over seeds]"
+            sections.append(f"## {title}\n\n{course.markdown(over)}\n")
     missing = _missing(outcomes, planned)
     text = "\n".join([_head(root.name, question, outcomes, missing), *sections, _listed(missing)])
     write_atomic(out / "table.csv", _csv(found).encode())

@@ -10,12 +10,7 @@ import pytest
 from made import write_trial as write
 from scipy import stats
 
-from stylegan_tl.study.predict import (
-    CHOSEN,
-    Outcomes,
-    evaluate,
-    predict,
-)
+from stylegan_tl.study.predict import CHOSEN, Outcomes, evaluate, predict, predictions
 from stylegan_tl.study.predictors import Predictor, read_predictors
 
 SOURCES = "abcde"
@@ -174,6 +169,32 @@ def test_the_whole_way_from_trials_to_files(tmp_path):
     with open(root / "predict.csv", newline="") as file:
         assert [r["spearman"] for r in csv.DictReader(file)] == ["1.0", "-1.0", "1.0"]
     assert predict(root, tmp_path / "d.jsonl", metric="fid1k_train_small") == text
+
+
+def test_strategies_of_one_model_are_pooled_within_each_target(tmp_path, generator):
+    x = _random(generator)
+    outcomes = {"none": _random(generator), "freeze_d": _random(generator)}
+    for freeze, y in outcomes.items():
+        for (source, target), value in y.items():
+            for seed in range(2):
+                at = {1.0: value + 0.5 * seed}
+                write(
+                    tmp_path / "pairs", at, source=source, target=target, freeze=freeze, seed=seed
+                )
+    _lines(tmp_path / "d.jsonl", [_row(s, t, v) for (s, t), v in x.items()])
+    found = predictions(tmp_path / "pairs", tmp_path / "d.jsonl", metric="fid1k_train_small")
+    pooled = found[0]
+    assert pooled.strategy == "all 2 strategies, dcgan, none"
+    columns = [[(x[s, t], y[s, t]) for s in SOURCES] for y in outcomes.values() for t in TARGETS]
+    expected = [stats.spearmanr(column)[0] for column in columns]
+    assert pooled.spearman == pytest.approx(np.mean(expected))
+    single = {p.strategy: p for p in found}
+    parts = [single[f"{freeze}, dcgan, none"] for freeze in outcomes]
+    assert pooled.regret == pytest.approx(np.mean([p.regret for p in parts]))
+    assert pooled.chance == pytest.approx(np.mean([p.chance for p in parts]))
+    assert (pooled.targets, pooled.pairs) == (4, 20)
+    low, high = pooled.spearman_targets
+    assert low < pooled.spearman < high
 
 
 def test_nothing_in_common_is_said(tmp_path):

@@ -258,14 +258,21 @@ function predictorCharts() {
   const none = "No predictor was measured for two pairs of this study; python -m stylegan_tl.study distances measures them.";
   const more = all.length > charts.length ? h("p", h("button.quiet", { type: "button", "data-focus": "charts",
     onclick: () => { state.charts = true; draw("predictors"); } }, `Show all ${all.length}`)) : null;
-  refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()), choiceTable(),
+  refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()), choiceTables(),
     charts.length ? [targetKey(), panels(charts.length, 260, (width) => charts.map((c) => chart(c, width))), more] : h("p.note", none),
     h("p.note", `Each mark is a pair; its shape and colour tell the target. Down the side: ${what()}. The coefficient is `
       + "signed so that +1 means the predictor orders the pairs as the outcome does, best first; pairs are few, so read it as a hint."));
 }
-function choiceTable() {  // of `study predict`: always the page's first metric at the end of training
-  const of = (row) => row.strategy.split(", ");
-  const list = data.choices.filter((row) => of(row)[0] === state.freeze && of(row)[1] === state.model);
+function choiceTables() {  // of `study predict`: always the page's first metric at the end of training
+  const of = (row) => row.strategy.split(", "), own = data.choices.filter((row) => of(row)[1] === state.model);
+  const pooled = own.filter((row) => /^all \d+ strategies$/.test(of(row)[0]));
+  const tables = [choiceTable(pooled, pooled.length ? `over ${of(pooled[0])[0]}` : ""),
+    choiceTable(own.filter((row) => of(row)[0] === state.freeze), state.freeze)];
+  return tables.some(Boolean) ? [tables, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
+    + "over targets. Regret: how much worse the chosen source is than the best one, and one chosen by chance. "
+    + "Learned: the direction of the predictor is taken from the other targets alone.")] : null;
+}
+function choiceTable(list, under) {
   if (!list.length) return null;
   const cut = state.choices ? list : list.slice(0, 8), text = fixed(list.flatMap((r) => [r.regret, r.chance]));
   const range = ([low, high], form) => known(low) && known(high) ? ` [${form(low)}, ${form(high)}]` : "";
@@ -276,8 +283,6 @@ function choiceTable() {  // of `study predict`: always the page's first metric 
     h("td.num", signed(r.spearman_learned)), h("td.num", String(r.pairs)));
   const more = list.length > cut.length ? h("p", h("button.quiet", { type: "button", "data-focus": "choices",
     onclick: () => { state.choices = true; draw("predictors"); } }, `Show all ${list.length} predictors`)) : null;
-  return h("div.choices", h("h3", "Which of them chooses the best source for a target?"),
-    h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", cut.map(row)))), more,
-    h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval over targets. Regret: how much worse the chosen source is `
-      + "than the best one, and one chosen by chance. Learned: the direction of the predictor is taken from the other targets alone."));
+  return h("div.choices", h("h3", `Which of them chooses the best source for a target, ${under}?`),
+    h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", cut.map(row)))), more);
 }
