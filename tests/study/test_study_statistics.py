@@ -17,6 +17,7 @@ from stylegan_tl.study.statistics import (
     ranks,
     resample,
     spearman,
+    strata_interval,
     student_quantile,
     top_regret,
 )
@@ -67,11 +68,21 @@ def test_the_differences_interval_is_welchs(generator):
 def test_no_interval_from_less_than_two_numbers(few):
     assert np.isnan(mean_interval(few)).all()
     assert np.isnan(difference_interval(few, [1.0, 2.0])).all()
+    assert np.isnan(strata_interval([[1.0, 2.0], few])).all()
+    assert np.isnan(strata_interval([])).all()
 
 
 def test_equal_runs_have_an_interval_of_no_width():
     assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
     assert difference_interval([2.0, 2.0], [1.0, 1.0]) == (1.0, 1.0)
+    assert strata_interval([[2.0, 2.0], [1.0, 1.0]]) == (1.5, 1.5)
+
+
+def test_one_stratum_is_students_and_two_are_welchs(generator):
+    x, y = generator.normal(1, 2, 4), generator.normal(0, 0.5, 7)
+    assert np.allclose(strata_interval([x]), mean_interval(x))
+    theirs = stats.ttest_ind(x, -y, equal_var=False).confidence_interval(0.95)
+    assert np.allclose(strata_interval([x, y]), (theirs.low / 2, theirs.high / 2))
 
 
 def test_improvement_is_mann_and_whitneys_u(generator):
