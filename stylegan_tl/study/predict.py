@@ -22,7 +22,7 @@ import numpy as np
 from stylegan_tl.files import write_atomic
 from stylegan_tl.study.collect import check_protocols, check_unique, collect
 from stylegan_tl.study.opened import distances_of
-from stylegan_tl.study.predictors import Pair, Predictor, read_predictors
+from stylegan_tl.study.predictors import NAMES, Pair, Predictor, read_predictors
 from stylegan_tl.study.scores import MEASURES, scores
 from stylegan_tl.study.statistics import kendall, resample, spearman, top_regret
 
@@ -197,8 +197,12 @@ def _tables(
     generator: np.random.Generator,
     rounds: int,
 ) -> Tables:
-    """Of each predictor that can be scored on any target, {target: its scores}."""
-    tables = [(p, _table(p, outcomes, generator, rounds)) for p in predictors]
+    """Of each predictor that can be scored on any target, {target: its scores}.
+
+    What is a property of the target alone cannot choose among its sources.
+    """
+    able = (p for p in predictors if p.of != "target")
+    tables = [(p, _table(p, outcomes, generator, rounds)) for p in able]
     return [(p, table) for p, table in tables if table]
 
 
@@ -420,6 +424,7 @@ def _markdown(found: Sequence[Prediction], outcome: str) -> str:
         f"# What chooses the source? Outcome: {outcome}",
         "",
         "Means over targets. First bracket: 95 % interval over seeds, second: over targets.",
+        NAMES,
     ]
     for strategy in dict.fromkeys(p.strategy for p in found):
         lines += ["", f"## {strategy}", "", "| " + " | ".join(header) + " |", "|---" * 9 + "|"]

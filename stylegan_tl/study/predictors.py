@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Pair", "Predictor", "read_predictors", "read_records"]
+__all__ = ["NAMES", "Pair", "Predictor", "read_predictors", "read_records"]
 
 Pair = tuple[str, str]
+NAMES = (
+    "A predictor's name: what is measured; of which images (source: the source's, model: samples "
+    "of the source model, target: the target's); against which (train: the target's, source: the "
+    "source's); in which features. dlogit and dauc are of the source model's D: its mean logit, "
+    "and how well it tells these images from samples; sourceheldout are source images that it has "
+    "not seen, fakes its own samples."
+)
 _ALIKE = ("extractor_digest", "precision", "resize")  # or two values are of different spaces
 
 
@@ -24,7 +31,8 @@ _ALIKE = ("extractor_digest", "precision", "resize")  # or two values are of dif
 class Predictor:
     """A number for each (source, target), and which end of it should choose the source.
 
-    `of`: whose quality it is: that of the source `model`, of its `images`, of the `target`'s.
+    `of`: what it tells of: the source `model`, `images` (the source's, alone or beside the
+    target's), or the `target`'s alone, which is the same for all of its sources.
     """
 
     name: str
@@ -97,7 +105,11 @@ def _predictor(name: str, rows: Sequence[Mapping[str, Any]], path: str | Path) -
     means = {pair: math.fsum(v) / len(v) for pair, v in values.items()}
     first = rows[0]
     metric = str(first.get("metric") or first["kind"])
-    return Predictor(name, first.get("better", "min"), means, note, _side(first), metric)
+    return Predictor(name, first.get("better", "min"), means, note, _of(first), metric)
+
+
+def _of(row: Mapping[str, Any]) -> str:
+    return "model" if row.get("source_model") else _side(row)
 
 
 def _side(row: Mapping[str, Any]) -> str:

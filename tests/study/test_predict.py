@@ -99,6 +99,18 @@ def test_what_does_not_differ_between_sources_says_nothing(generator):
     assert evaluate([Predictor("p", "min", constant)], y, generator=generator) == []
 
 
+def test_a_property_of_the_target_alone_chooses_no_source(tmp_path, generator):
+    y = _random(generator)
+    near = dict(name="K", split="train")  # differs a little: of as many images as the source has
+    rows = [_row(s, "K", 1 + 0.01 * i, **near) for i, s in enumerate(SOURCES)]
+    rows += [_row(s, "K", i, **near, source_model="aa", kind="dauc") for i, s in enumerate(SOURCES)]
+    _lines(tmp_path / "d.jsonl", rows)
+    known = read_predictors(tmp_path / "d.jsonl")
+    assert [p.of for p in known] == ["target", "model"]
+    found = evaluate(known, _outcomes(y), generator=generator)
+    assert [p.predictor for p in found] == ["dauc target train small"]
+
+
 def test_missing_pairs_and_single_targets(generator):
     y = {("a", "K"): 1.0, ("b", "K"): 2.0, ("a", "L"): 1.0, ("c", "K"): 3.0}
     x = {("a", "K"): 1.0, ("b", "K"): 2.0, ("a", "L"): 1.0, ("d", "K"): 3.0}

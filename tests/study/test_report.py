@@ -427,7 +427,7 @@ def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, pag
     read = f'document.querySelector(".matrix {cell} b").textContent'
     assert browser.run(read) == f"{ours:.2f}"
     small = f'document.querySelector(".matrix {cell} small").textContent'
-    assert browser.run(small) == f"± {half:.2f} · n 2 of 3"
+    assert browser.run(small) == f"± {half:.2f} · n 2/3"
     browser.run("(() => { const s = document.querySelector('#matrix [data-key=show]');"
                 "s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")  # fmt: skip
     assert browser.run(read) == f"+{100 * (scratch - ours) / scratch:.1f}"

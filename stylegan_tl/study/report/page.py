@@ -13,6 +13,7 @@ from typing import Any
 
 from stylegan_tl import __version__
 from stylegan_tl.page import as_json, fill, head, picture
+from stylegan_tl.study.predictors import NAMES
 from stylegan_tl.study.report.collect import (
     Study,
     collect,
@@ -127,11 +128,11 @@ def _known_before(
     distances: Iterable[str | Path],
     metric: str | None,
     factors: Sequence[str],
-) -> dict[str, list[dict[str, Any]]]:
-    """The predictors, and how well each of them chose sources; what cannot be scored is told."""
+) -> dict[str, Any]:
+    """The predictors, what their names mean, how well each chose; what cannot be scored is told."""
     sizes = {config.get("resolution") for _, config in study.runs} - {None}
     resolution = sizes.pop() if len(sizes) == 1 else None
-    found: dict[str, list[dict[str, Any]]] = {"predictors": [], "choices": []}
+    found: dict[str, Any] = {"predictors": [], "choices": [], "names": NAMES}
     for path in map(Path, distances):
         try:
             found["predictors"] += predictors(path, study.trials, resolution)

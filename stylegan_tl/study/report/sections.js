@@ -99,7 +99,7 @@ function heat(c, text, scale, best) {
   }
   const { p, to } = scale(c.m.mean), failed = c.list.filter((t) => t.state === "failed").length;
   const main = (state.show !== "value" && c.m.mean > 0 ? "+" : "") + text(c.m.mean);
-  const asked = Math.max(data.seeds, c.list.length), count = c.m.n < asked ? `${c.m.n} of ${asked}` : c.m.n;
+  const asked = Math.max(data.seeds, c.list.length), count = c.m.n < asked ? `${c.m.n}/${asked}` : c.m.n;
   const spread = `${c.m.sd === null ? "" : `\u00b1 ${text(c.m.high - c.m.mean)} \u00b7 `}n ${count}`;
   const never = c.list.filter((t) => t.state === "complete" && !arrived(t)).length;
   const lost = [failed && `${failed} failed`, never && `${never} never`].filter(Boolean).join(", ");
@@ -270,7 +270,7 @@ function choiceTables() {  // of `study predict`: always the page's first metric
     choiceTable(own.filter((row) => of(row)[0] === state.freeze), state.freeze)];
   return tables.some(Boolean) ? [tables, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
     + "over targets. Regret: how much worse the chosen source is than the best one, and one chosen by chance. "
-    + "Learned: the direction of the predictor is taken from the other targets alone.")] : null;
+    + `Learned: the direction of the predictor is taken from the other targets alone. ${data.names}`)] : null;
 }
 function choiceTable(list, under) {
   if (!list.length) return null;
