@@ -196,21 +196,20 @@ def _fakes(
 
 def _mirror(config: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:
     """Show the values in the tracker, on W&B beside the runs of the same pair."""
-    from stylegan_tl.tracking import mirror_of, run_id
+    from stylegan_tl.tracking import About, mirror_of, run_id
 
     source = (config["source"] or {}).get("name", "images")
+    about = About(
+        project=config["logger"].get("project", ""),
+        group=f"{source}->{rows[0]['target']}",
+        job_type="evaluate",
+        tags=(),
+        name=f"evaluation of {config['checkpoint'] or config['images']}",
+        id=run_id("evaluate", *(rows[0].get(k) for k in _IDENTITY)),
+        config={key: config[key] for key in ("metric", "target", "seed", "num_images")},
+    )
     with mirror_of(config["logger"]) as mirror:
-        mirror.start(
-            out.parent,
-            project=config["logger"].get("project", ""),
-            group=f"{source}->{rows[0]['target']}",
-            job_type="evaluate",
-            tags=[],
-            name=f"evaluation of {config['checkpoint'] or config['images']}",
-            id=run_id("evaluate", *(rows[0].get(k) for k in _IDENTITY)),
-            config={key: config[key] for key in ("metric", "target", "seed", "num_images")},
-            mode=config["logger"]["mode"],
-        )
+        mirror.start(out.parent, about, mode=config["logger"]["mode"])
         mirror.records(rows, kimg=rows[0].get("kimg", 0))
 
 

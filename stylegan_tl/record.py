@@ -24,7 +24,7 @@ from stylegan_tl.source.load import LoadReport
 from stylegan_tl.source.portable import SourceModel
 from stylegan_tl.study.collect import cell_of
 from stylegan_tl.study.trial import Trial, commit, hardware, identity, versions
-from stylegan_tl.tracking import Mirror, run_id
+from stylegan_tl.tracking import About, Mirror, run_id
 
 __all__ = [
     "announce",
@@ -76,8 +76,7 @@ def start_mirror(mirror: Mirror, config: dict[str, Any], trial: Trial, folder: P
     logger, cell = config["logger"], cell_of(trial)
     source, target = config["source"]["name"], config["target"]["name"]
     chosen = [str(trial.choices[k]) for k in ("freeze", "model", "augment") if trial.choices.get(k)]
-    mirror.start(
-        folder,
+    about = About(
         project=logger["project"],
         group=f"{source}->{target}",
         job_type="scratch" if config["source"]["kind"] == "scratch" else "transfer",
@@ -85,8 +84,8 @@ def start_mirror(mirror: Mirror, config: dict[str, Any], trial: Trial, folder: P
         name=f"{trial.name}, {trial.choices.get('freeze')}, seed {trial.seed}",
         id=run_id(trial.study, identity(trial.config), trial.seed, trial.started),
         config={**cell, "study": trial.study, "seed": trial.seed, "options": config},
-        mode=logger["mode"],
     )
+    mirror.start(folder, about, mode=logger["mode"])
 
 
 def announce(

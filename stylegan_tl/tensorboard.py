@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stylegan_tl.tracking import MODES, measured, scalars
+from stylegan_tl.tracking import MODES, About, measured, scalars
 
 __all__ = ["TensorBoardMirror"]
 
@@ -45,20 +46,8 @@ class TensorBoardMirror:
         """The folder of the event files."""
         return self._folder
 
-    def start(
-        self,
-        run_dir: str | Path,
-        *,
-        project: str,
-        group: str,
-        job_type: str,
-        tags: Iterable[str],
-        name: str,
-        id: str,
-        config: Mapping[str, Any],
-        mode: str | None,
-    ) -> None:
-        """Begin, or continue, the run. The HPARAMS page groups by the plain values of `config`.
+    def start(self, run_dir: str | Path, about: About, *, mode: str | None) -> None:
+        """Begin, or continue, the run. The HPARAMS page groups by the plain values of its `config`.
 
         ValueError if `mode` is misspelt. All modes but "disabled" mean the same here.
         """
@@ -72,9 +61,9 @@ class TensorBoardMirror:
             self._complain(_MISSING)
             return
         self._folder = Path(run_dir) / "tensorboard"
-        about = {"name": name, "group": group, "job_type": job_type, "tags": ", ".join(tags)}
-        about |= {"project": project, "id": id}
-        self._texts = {"run": _listed(about), "config": _code(config)}
+        texts = {**asdict(about), "tags": ", ".join(about.tags)}
+        config = texts.pop("config")
+        self._texts = {"run": _listed(texts), "config": _code(config)}
         self._factors = {k: v for k, v in config.items() if isinstance(v, str | int | float)}
 
     def log(self, values: Mapping[str, Any], better: Mapping[str, str] | None = None) -> None:

@@ -10,7 +10,8 @@ import netrc
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 __all__ = [
     "KINDS",
     "MODES",
+    "About",
     "Mirror",
     "WandbMirror",
     "measured",
@@ -32,6 +34,23 @@ MODES = ("online", "offline", "disabled")
 _ALIASES = {"run": "online", "dryrun": "offline"} | {mode: mode for mode in MODES}
 _PROBE_SECONDS = 3.0
 _LONGEST_GROUP, _LONGEST_TAG = 128, 64  # W&B refuses a run with longer ones
+
+
+@dataclass(frozen=True)
+class About:
+    """What a tracker shows of a run beside its numbers.
+
+    `group` is "source->target", so that seeds and strategies of one pair lie together; a run of the
+    same `id` is continued; `config` begins with what runs are grouped by.
+    """
+
+    project: str
+    group: str
+    job_type: str
+    tags: Sequence[str]
+    name: str
+    id: str
+    config: Mapping[str, Any]
 
 
 class Mirror(Protocol):
@@ -50,23 +69,8 @@ class Mirror(Protocol):
     def path(self) -> Path | None:
         """The folder of the tracker's files of this run; None before `start`."""
 
-    def start(
-        self,
-        run_dir: str | Path,
-        *,
-        project: str,
-        group: str,
-        job_type: str,
-        tags: Iterable[str],
-        name: str,
-        id: str,
-        config: Mapping[str, Any],
-        mode: str | None,
-    ) -> None:
-        """Begin, or continue, the run `id` under `run_dir`; `mode` is one of MODES, None decides.
-
-        `group` is "source->target", so that seeds and strategies of one pair lie together.
-        """
+    def start(self, run_dir: str | Path, about: About, *, mode: str | None) -> None:
+        """Begin, or continue, the run under `run_dir`; `mode` is one of MODES, None decides."""
 
     def log(self, values: Mapping[str, Any], better: Mapping[str, str] | None = None) -> None:
         """Add one row of scalars; it must have `kimg`, the x-axis of every plot.
@@ -191,20 +195,8 @@ class WandbMirror:
         """The folder of the run's W&B files, which `wandb sync` uploads later."""
         return None if self._run is None else Path(self._run.dir).parent
 
-    def start(
-        self,
-        run_dir: str | Path,
-        *,
-        project: str,
-        group: str,
-        job_type: str,
-        tags: Iterable[str],
-        name: str,
-        id: str,
-        config: Mapping[str, Any],
-        mode: str | None,
-    ) -> None:
-        """Begin, or continue, the run `id` under `run_dir/wandb`; online falls back to offline.
+    def start(self, run_dir: str | Path, about: About, *, mode: str | None) -> None:
+        """Begin, or continue, the run under `run_dir/wandb`; online falls back to offline.
 
         ValueError if `mode` is none that `resolve_mode` knows.
         """
@@ -215,13 +207,10 @@ class WandbMirror:
             return
         arguments = {
             "dir": str(run_dir),
-            "project": project,
-            "group": group[:_LONGEST_GROUP],
-            "job_type": job_type,
-            "tags": list(dict.fromkeys(str(tag)[:_LONGEST_TAG] for tag in tags if str(tag))),
-            "name": name,
-            "id": id,
-            "config": dict(config),
+            **asdict(about),
+            "group": about.group[:_LONGEST_GROUP],
+            "tags": list(dict.fromkeys(str(tag)[:_LONGEST_TAG] for tag in about.tags if str(tag))),
+            "config": dict(about.config),
         }
         started = self._guard(f"could not start {mode}", lambda: self._init(mode, arguments))
         if mode == "online" and not started:

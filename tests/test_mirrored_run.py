@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_tracking import (  # noqa: F401
-    ARGUMENTS,
+    ABOUT,
     TICK,
     _history,
     _reference_wandb_reader,
@@ -95,7 +95,7 @@ def test_tensorboard_shows_the_scalars_and_grids_of_a_trial(trial, reader) -> No
 
 def test_a_tick_in_tensorboard(tmp_path, reader) -> None:
     with mirror_of({"kind": "tensorboard"}, say=pytest.fail) as mirror:
-        mirror.start(tmp_path, mode=None, **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode=None)
         mirror.row(TICK)
         mirror.summary({"state": "complete"})
     found = reader(mirror.path)
@@ -114,7 +114,7 @@ def test_a_tick_in_tensorboard(tmp_path, reader) -> None:
 def test_what_a_killed_process_wrote_is_not_shown_twice(tmp_path, reader) -> None:
     for rows in ([(1, 0.5), (2, 0.4), (3, 0.3)], [(2, 0.2), (3, 0.1)]):
         mirror = mirror_of({"kind": "tensorboard"}, say=pytest.fail)
-        mirror.start(tmp_path, mode=None, **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode=None)
         for kimg, loss in rows:
             mirror.log({"kimg": kimg, "loss_G": loss})
         mirror.finish()
@@ -127,7 +127,7 @@ def test_without_the_package_training_goes_on_and_it_is_said(tmp_path, monkeypat
     monkeypatch.setattr("stylegan_tl.tensorboard.find_spec", lambda name: None)
     said: list[str] = []
     with mirror_of({"kind": "tensorboard"}, say=said.append) as mirror:
-        mirror.start(tmp_path, mode=None, **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode=None)
         mirror.log({"kimg": 1})
     assert mirror.path is None
     assert len(said) == 1
@@ -138,12 +138,12 @@ def test_without_the_package_training_goes_on_and_it_is_said(tmp_path, monkeypat
 def test_a_broken_tensorboard_never_raises(tmp_path, reader) -> None:
     said: list[str] = []
     with mirror_of({"kind": "tensorboard"}, say=said.append) as mirror:
-        mirror.start(tmp_path, mode=None, **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode=None)
         mirror.log({"loss": 1})
         mirror.image(tmp_path / "missing.png", kimg=1)
     assert len(said) == 1
     assert "needs 'kimg'" in said[0]
-    mirror.start(tmp_path / "other", mode="disabled", **ARGUMENTS)
+    mirror.start(tmp_path / "other", ABOUT, mode="disabled")
     mirror.log({"kimg": 1})
     assert not (tmp_path / "other").exists()
 

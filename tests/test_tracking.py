@@ -6,23 +6,24 @@ import sys
 import time
 import types
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from stylegan_tl import tracking
-from stylegan_tl.tracking import WandbMirror, resolve_mode, run_id
+from stylegan_tl.tracking import About, WandbMirror, resolve_mode, run_id
 
-ARGUMENTS = {
-    "project": "stylegan_tl",
-    "group": "bedroom->kitchen",
-    "job_type": "transfer",
-    "tags": ["freeze_d", "stylegan2"],
-    "name": "seed=0",
-    "id": "abc123def456",
-    "config": {"freeze": {"k": 2}, "resolution": 64},
-}
+ABOUT = About(
+    project="stylegan_tl",
+    group="bedroom->kitchen",
+    job_type="transfer",
+    tags=["freeze_d", "stylegan2"],
+    name="seed=0",
+    id="abc123def456",
+    config={"freeze": {"k": 2}, "resolution": 64},
+)
 
 
 LOWER = {"fid1k_train_small": "min"}
@@ -76,7 +77,7 @@ def _history(records):
 def test_offline_run_read_back(tmp_path, real_wandb, capfd):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "grid.png")
     with WandbMirror() as mirror:
-        mirror.start(tmp_path / "run", mode="offline", **ARGUMENTS)
+        mirror.start(tmp_path / "run", ABOUT, mode="offline")
         for kimg, fid in ((0, 90.0), (1, 40.0), (2, 55.0)):
             mirror.log({"kimg": kimg, "fid1k_train_small": fid, "loss/G": 0.5}, LOWER)
         mirror.image(tmp_path / "grid.png", kimg=2, caption="freeze_d")
@@ -88,12 +89,12 @@ def test_offline_run_read_back(tmp_path, real_wandb, capfd):
 
     records = _reference_wandb_reader(next(path.glob("*.wandb")))
     run = next(r["run"] for r in records if r["type"] == "run")
-    assert run["run_id"] == ARGUMENTS["id"]
+    assert run["run_id"] == ABOUT.id
     assert run["run_group"] == "bedroom->kitchen"
     assert run["job_type"] == "transfer"
     assert run["display_name"] == "seed=0"
     assert run["tags"] == ["freeze_d", "stylegan2"]
-    assert run["config"]["update"].items() >= ARGUMENTS["config"].items()
+    assert run["config"]["update"].items() >= ABOUT.config.items()
     rows = [(r["kimg"], r["fid1k_train_small"], r["loss/G"]) for r in _history(records)[:3]]
     assert rows == [(0, 90.0, 0.5), (1, 40.0, 0.5), (2, 55.0, 0.5)]
     picture = _history(records)[3]
@@ -131,7 +132,7 @@ TICK = {
 
 def test_the_row_of_a_tick_read_back(tmp_path, real_wandb):
     with WandbMirror() as mirror:
-        mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode="offline")
         mirror.row(TICK)
         mirror.row({**TICK, "kimg": 3.0, "recall1k_train_small": 0.2, "flags": []})
         path = mirror.path
@@ -161,7 +162,7 @@ def test_the_records_of_an_evaluation_read_back(tmp_path, real_wandb):
         {"metric": "is1k_inception", "better": "max", "value": None, "stderr": None},
     ]
     with WandbMirror() as mirror:
-        mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode="offline")
         mirror.records(iter([{**recall, "value": 0.3}, *others]), kimg=2.5)
         mirror.records([{**recall, "value": 0.2}], kimg=3)
         path = mirror.path
@@ -201,8 +202,8 @@ def test_a_flag_is_an_alert_where_online():
 
 def test_two_runs_in_one_process_do_not_mix(tmp_path, real_wandb):
     first, second = WandbMirror(), WandbMirror()
-    first.start(tmp_path / "a", mode="offline", **{**ARGUMENTS, "id": "run-a"})
-    second.start(tmp_path / "b", mode="offline", **{**ARGUMENTS, "id": "run-b"})
+    first.start(tmp_path / "a", replace(ABOUT, id="run-a"), mode="offline")
+    second.start(tmp_path / "b", replace(ABOUT, id="run-b"), mode="offline")
     first.log({"kimg": 1})
     second.log({"kimg": 2})
     paths = first.path, second.path
@@ -216,13 +217,13 @@ def test_two_runs_in_one_process_do_not_mix(tmp_path, real_wandb):
 def test_resume_offline_keeps_the_id(tmp_path, real_wandb):
     for kimg in (1, 2):
         with WandbMirror() as mirror:
-            mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+            mirror.start(tmp_path, ABOUT, mode="offline")
             mirror.log({"kimg": kimg})
     runs = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     records = [_reference_wandb_reader(path) for path in runs]
     assert [[row["kimg"] for row in _history(r)] for r in records] == [[1], [2]]
     ids = {r["run"]["run_id"] for rs in records for r in rs if r["type"] == "run"}
-    assert ids == {ARGUMENTS["id"]}
+    assert ids == {ABOUT.id}
 
 
 def test_without_key_or_network_training_goes_on(tmp_path, real_wandb):
@@ -230,7 +231,7 @@ def test_without_key_or_network_training_goes_on(tmp_path, real_wandb):
     mode = resolve_mode(None)
     started = time.monotonic()
     with WandbMirror(say=said.append) as mirror:
-        mirror.start(tmp_path, mode="online", **ARGUMENTS)  # even when asked for by name
+        mirror.start(tmp_path, ABOUT, mode="online")  # even when asked for by name
         assert time.monotonic() - started < 5
         assert mirror.mode == "offline"
         mirror.log({"kimg": 1})
@@ -242,7 +243,7 @@ def test_without_key_or_network_training_goes_on(tmp_path, real_wandb):
 def test_disabled_imports_nothing_and_does_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     mirror = WandbMirror(say=pytest.fail)
-    mirror.start(tmp_path / "run", mode="disabled", **ARGUMENTS)
+    mirror.start(tmp_path / "run", ABOUT, mode="disabled")
     mirror.log({"kimg": 1})
     mirror.finish()
     assert mirror.path is None
@@ -253,7 +254,7 @@ def test_without_wandb_one_line_is_printed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # `import wandb` raises ImportError
     said = []
     with WandbMirror(say=said.append) as mirror:
-        mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+        mirror.start(tmp_path, ABOUT, mode="offline")
         mirror.log({"kimg": 1})
         mirror.image(tmp_path / "x.png", kimg=1)
     assert len(said) == 1
@@ -285,7 +286,7 @@ def test_a_broken_wandb_never_raises(tmp_path, monkeypatch, clean_env, broken):
     monkeypatch.setitem(sys.modules, "wandb", fake)
     said = []
     mirror = WandbMirror(say=said.append)
-    mirror.start(tmp_path, mode="offline", **ARGUMENTS)
+    mirror.start(tmp_path, ABOUT, mode="offline")
     mirror.log({"kimg": 1})
     mirror.log({"loss": 1})
     mirror.image(tmp_path / "missing.png", kimg=1)
@@ -377,9 +378,9 @@ def test_run_id_is_stable_and_tells_runs_apart():
 
 
 def test_tags_and_groups_that_wandb_refuses_are_shortened(tmp_path, real_wandb):
-    long = {**ARGUMENTS, "tags": ["x" * 90, "", "demo", "demo"], "group": "a->" * 60}
+    long = replace(ABOUT, tags=["x" * 90, "", "demo", "demo"], group="a->" * 60)
     with WandbMirror() as mirror:
-        mirror.start(tmp_path / "run", mode="offline", **long)
+        mirror.start(tmp_path / "run", long, mode="offline")
         path = mirror.path
     assert path is not None  # it began
     records = _reference_wandb_reader(next(path.glob("*.wandb")))
