@@ -21,6 +21,7 @@ from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.metrics.catalogue import verified
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.models.inherited import Inherited
+from stylegan_tl.restore import check_fit
 from stylegan_tl.source.catalogue import PREFIX, holding
 from stylegan_tl.source.classes import ClassMatch, class_tables, match_classes, with_classes
 from stylegan_tl.source.load import LoadReport, load_into
@@ -218,13 +219,17 @@ def _made(
 
 
 def _inherited(config: dict[str, Any], source: SourceModel) -> Inherited:
-    """What is built on the source model, which must be of the configured family and fit it."""
+    """What is built on the source model, which must be of the configured family and fit it.
+
+    Every source model passes here before a network of its sizes is built.
+    """
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
             "choose the model option of the source"
         )
     family = get_class(source.model)
+    check_fit(family, source)
     try:
         return family.inherit(
             _fields(config), source.network, source.state("G_ema"), config["resolution"]
