@@ -5,7 +5,7 @@ import os
 import uuid
 from pathlib import Path
 
-__all__ = ["file_sha256", "write_atomic"]
+__all__ = ["file_sha256", "is_safetensors", "write_atomic"]
 
 
 def file_sha256(path: str | Path) -> str:
@@ -15,6 +15,13 @@ def file_sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header in JSON, and the header."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < Path(path).stat().st_size
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

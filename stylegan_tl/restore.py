@@ -13,7 +13,7 @@ from stylegan_tl.models.adversarial import AdversarialModel, Training
 from stylegan_tl.source.load import load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
-__all__ = ["check_fit", "rebuild", "restore"]
+__all__ = ["check_fit", "examine", "rebuild", "restore"]
 
 _MODELS = (
     "stylegan_tl.models.stylegan2.StyleGAN2",
@@ -35,12 +35,19 @@ def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
     return rebuild(source), source
 
 
+def examine(path: str | Path) -> SourceModel:
+    """Read a file and compare its tensors with what it says of itself; nothing is built.
+
+    Raises SourceError for what `restore` could not rebuild.
+    """
+    source = read_model(Path(path))
+    check_fit(_class_of(source), source)
+    return source
+
+
 def rebuild(source: SourceModel) -> AdversarialModel:
     """The model of what was read from a file, in eval mode."""
-    if source.model not in _MODELS:
-        raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
-    module, _, name = source.model.rpartition(".")
-    model_class = getattr(import_module(module), name)
+    model_class = _class_of(source)
     check_fit(model_class, source)
     there = _there(source)
     for name in _ORIGINS.keys() - set(there):
@@ -67,6 +74,13 @@ def check_fit(model_class: type[AdversarialModel], source: SourceModel) -> None:
                 f"{source.path} has no {name}, and describes one of {count:,} numbers; "
                 f"{_MOST_UNSEEN:,} are built"
             )
+
+
+def _class_of(source: SourceModel) -> type[AdversarialModel]:
+    if source.model not in _MODELS:
+        raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
+    module, _, name = source.model.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _there(source: SourceModel) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_tl.files import file_sha256
+from stylegan_tl.files import file_sha256, is_safetensors
 from stylegan_tl.networks.adapters import fold, unfold
 
 __all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
@@ -179,11 +179,7 @@ def _is_network(model: SourceModel) -> bool:
 
 def _reader_of(path: Path) -> Callable[[Path], SourceModel]:
     """A portable file, by its first bytes, or one of the others."""
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_portable
-    return _read_other
+    return _read_portable if is_safetensors(path) else _read_other
 
 
 def _read_other(path: Path) -> SourceModel:
