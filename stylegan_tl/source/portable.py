@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_tl.files import file_sha256, is_safetensors
+from stylegan_tl.files import file_sha256, is_safetensors, write_atomic
 from stylegan_tl.networks.adapters import fold, unfold
 
 __all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
@@ -101,7 +100,7 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
 
     Raises SourceError for numbers that `dtype` cannot hold.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     meta = {
         "model": model.model,
@@ -118,9 +117,7 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
     for name, tensor in tensors.items():
         if not tensor.isfinite().all() and model.tensors[name].isfinite().all():
             raise SourceError(f"{name} has numbers too large for {str(dtype)[6:]}: use float32")
-    partial = out.with_name(out.name + ".part")
-    save_file(tensors, partial, metadata={"format": _FORMAT, "stylegan_tl": json.dumps(meta)})
-    os.replace(partial, out)
+    write_atomic(out, save(tensors, {"format": _FORMAT, "stylegan_tl": json.dumps(meta)}))
 
 
 def _check(model: SourceModel) -> None:
