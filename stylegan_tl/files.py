@@ -4,12 +4,23 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "is_safetensors", "missing_safetensors", "write_atomic"]
+__all__ = ["check_free", "file_sha256", "is_safetensors", "missing_safetensors", "write_atomic"]
 
 _HEADER = 100_000_000
 """Bytes of a safetensors header that its readers accept."""
+
+
+def check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    """Raise ValueError if a file is there that would be written over, unless that is wished."""
+    there = [] if overwrite else [path for path in paths if path.exists()]
+    if there:
+        more = f" and {len(there) - 1} more files" if len(there) > 1 else ""
+        raise ValueError(
+            f"{there[0]}{more} would be written over: name another place, or use overwrite=true"
+        )
 
 
 def file_sha256(path: str | Path) -> str:
