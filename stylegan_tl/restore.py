@@ -54,6 +54,7 @@ def rebuild(source: SourceModel) -> AdversarialModel:
         warn(f"{source.path} has no {name}: this one has random weights")
     model = _made(model_class, source)
     load_into(model, source, networks=there)
+    model.lineage = source.lineage
     return model.eval()
 
 

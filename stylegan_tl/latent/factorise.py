@@ -131,7 +131,9 @@ def _rows(module: nn.Module) -> Tensor:
     return weight.flatten(1)
 
 
-def _spread(model: AdversarialModel, space: str, directions: Tensor, label: int | None) -> Tensor:
+def _spread(
+    model: AdversarialModel, space: str, directions: Tensor, label: int | str | None
+) -> Tensor:
     """The standard deviation [K] of the model's latents along each direction; 1 in z."""
     if space == "z":
         return torch.ones(len(directions))

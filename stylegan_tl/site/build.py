@@ -144,7 +144,7 @@ def _place(page: str) -> Path:
 def _export(
     models: Mapping[str, AdversarialModel],
     beside: Path,
-    label: int | None,
+    label: int | str | None,
     runtime: tuple[Path, str],
 ) -> dict[str, Any]:
     """Generators and the runtime as scripts in `beside`; what the page says of them."""

@@ -93,6 +93,12 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture
+def write_model():
+    """`write`, for tests that want a model of their own."""
+    return write
+
+
+@pytest.fixture
 def tool(compose, files, tmp_path):
     """Run `tool(name, model, *overrides)`; the files written by name, the record among them."""
     from stylegan_tl.latent.__main__ import run

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from stylegan_tl.restore import restore
 from stylegan_tl.sampling import Look, latents, sample
+from stylegan_tl.source.portable import read_model
 
 FAMILIES = ("stylegan", "dcgan_tf", "gangogh", "labelled")
 HAVE_W = ("stylegan", "labelled")
@@ -108,6 +109,65 @@ def test_a_class_is_asked_for(tool, files, family, name) -> None:
     words = [word for word in _words(files, family, name) if word != "label=1"]
     with pytest.raises(ValueError, match="label=None|one z for all layers"):
         tool(name, f"{family}_child", *words)
+
+
+CLASSES = ["portrait", "landscape", "abstract"]
+
+
+@pytest.fixture
+def named(write_model, tmp_path):
+    """Write a model whose classes have names, perhaps one that came from another."""
+
+    def make(name: str, family: str, seed: int, classes: list[str], parent: Path | None = None):
+        lineage = {"source": read_model(parent).record()} if parent else {}
+        path = tmp_path / f"{name}.safetensors"
+        return write_model(path, family, seed, {**lineage, "classes": classes})
+
+    return make
+
+
+@pytest.mark.parametrize("family", CONDITIONAL)
+def test_classes_have_names(tool, named, write_model, tmp_path, family: str) -> None:
+    path = named("a", family, 1, CLASSES)
+    known = r"3 classes \(0 portrait, 1 landscape, 2 abstract\).*from 0 to 2, or its name"
+    for wrong in ("null", "3", "-1", "genre", "true"):
+        with pytest.raises(ValueError, match=f"label=.*{known}"):
+            tool("truncation", str(path), f"label={wrong}")
+    words = ["seeds=[3]", "psi=[1]"]
+    first = tool("truncation", str(path), *words, "label=landscape", out="by_name")
+    again = tool("truncation", str(path), *words, "label=1", out="by_number")
+    assert first["truncation.png"].read_bytes() == again["truncation.png"].read_bytes()
+    nameless = write_model(tmp_path / "b.safetensors", family, 1)
+    with pytest.raises(ValueError, match="3 classes, without names; give the number"):
+        tool("truncation", str(nameless), "label=landscape")
+
+
+@pytest.mark.parametrize("family", CONDITIONAL)
+def test_source_and_child_are_put_together_class_by_class(tool, named, family: str) -> None:
+    """A source whose classes stand in another order gives what it gave in the child's order."""
+    source = named("source", family, 1, CLASSES)
+    turned = named("child", family, 2, CLASSES[::-1], source)
+    words = [f"source.checkpoint={source}", "label=portrait", "seeds=[3]", "edge=[64,16]"]
+    made = tool("blend", str(turned), *words)
+    model, _ = restore(source)
+    own = sample(model, latents(model, [3]), Look(label=0))[0]
+    assert np.abs(_tile(made["blend.png"], 4, 0) - _enlarged(own)).mean() < 0.5
+    whole, blend = restore(made["blend64.safetensors"])  # all of it is the source's
+    assert blend.lineage["classes"] == CLASSES[::-1]
+    drawn = sample(whole, latents(whole, [3]), Look(label="portrait"))[0]
+    assert np.abs(drawn.astype(int) - own).max() <= 1
+    pair = tool("pair", str(turned), *words[:3], "morph=false", out="pair")
+    assert pair["pair.png"].is_file()
+
+
+@pytest.mark.parametrize("name", ["blend", "pair"])
+def test_a_child_of_other_classes_is_refused(tool, named, name: str) -> None:
+    source = named("source", "gangogh", 1, CLASSES)
+    other = [*CLASSES[:2], "still life"]
+    child = named("child", "gangogh", 2, other, source)
+    said = "classes portrait, landscape, abstract, .* has portrait, landscape, still life"
+    with pytest.raises(ValueError, match=said):
+        tool(name, str(child), f"source.checkpoint={source}", "label=0")
 
 
 def test_z_of_a_uniform_model_is_what_it_draws_from(tool, files, cache, tmp_path) -> None:
