@@ -101,7 +101,7 @@ def write_nearest(
     fakes = images[[row["sample"] for row in rows]]
     reals = np.concatenate([target.dataset.images(np.array([row["image"]])) for row in rows])
     sides = ["generated", "nearest training image"]
-    title = f"distance by {extractor.name}; × the median from one training image to the next"
+    title = f"distance by {extractor.name}; x the median from one training image to the next"
     shown = np.concatenate([fakes, reals])
     pictures.sheet(folder / "nearest.png", shown, sides, [*map(_caption, rows)], title)
     about = {"extractor": extractor.name, "digest": extractor.digest, "rows": rows}
@@ -110,7 +110,7 @@ def write_nearest(
 
 
 def _caption(row: dict[str, Any]) -> str:
-    near = "" if row["ratio"] is None else f" ({row['ratio']:.2f}×)"
+    near = "" if row["ratio"] is None else f" ({row['ratio']:.2f} x)"
     return f"{row['distance']:.3g}{near}"
 
 
