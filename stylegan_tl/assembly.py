@@ -181,8 +181,12 @@ def _from_source(
         source, model.new_classes = with_classes(source, model, match), match.new
     reports = load_into(model, source, networks=networks, reinit=reinit, left=inherited.left)
     model.reinitialised = reinit + (_new_tables(model) if match and match.new else ())
-    for report in reports.values() if match is not None else ():
-        report.classes, report.dropped = dict(match.origin), [*match.dropped]
+    for report in reports.values():
+        if match is not None:
+            report.classes, report.dropped = dict(match.origin), [*match.dropped]
+        elif dataset.label_dim:
+            names = dataset.meta.get("classes") or range(dataset.label_dim)
+            report.unused = [str(name) for name in names]
     return model, reports
 
 
@@ -191,7 +195,8 @@ def _classes(source: SourceModel, dataset: PackedDataset, strategy: Strategy) ->
     if not dataset.label_dim:
         raise SourceError(
             f"{source.path} has {source.network['c_dim']} classes and the target has none: put its "
-            "images into one subfolder for each class, if only one"
+            "images into two subfolders or more, one for each class (one alone is none), or use a "
+            "source without classes"
         )
     return match_classes(
         source,
