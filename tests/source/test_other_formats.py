@@ -183,7 +183,7 @@ def test_networks_that_are_not_ours_are_refused_with_the_reason(tmp_path) -> Non
         ),
         (
             "d.pth",
-            {"state_dict": {"blocks.0.0.bn1.weight": torch.zeros(2)}, "run_name": "x"},
+            {"state_dict": {"blocks.0.0.conv0.weight": torch.zeros(2)}, "run_name": "x"},
             "DCGAN is another network",
         ),
         ("s.pth", {"state_dict": {"linear0.weight": torch.zeros(2)}, "run_name": "x"}, "StyleGAN2"),

@@ -24,7 +24,7 @@ GROUP = 4
 """Of its minibatch statistics: the default that its configurations leave."""
 _HEAD = "linear1"
 _AUXILIARY = ("linear2.", "linear_mi.", "embedding_mi.", "info_")
-_DCGAN = ("blocks.0.0.deconv0.", "blocks.0.0.bn1.")
+_DCGAN = ("blocks.0.0.deconv0.", "blocks.0.0.conv0.")
 """Of G and of D in its `src/models/deep_conv.py` (03b02d5)."""
 _OTHER_LABELS = "a way of conditioning D that this project has not: G comes alone"
 
