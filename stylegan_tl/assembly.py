@@ -21,6 +21,7 @@ from stylegan_tl.freeze.strategy import Strategy
 from stylegan_tl.metrics.catalogue import verified
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.models.inherited import Inherited
+from stylegan_tl.restore import check_fit
 from stylegan_tl.source.catalogue import PREFIX, holding
 from stylegan_tl.source.classes import ClassMatch, class_tables, match_classes, with_classes
 from stylegan_tl.source.load import LoadReport, load_into
@@ -180,8 +181,12 @@ def _from_source(
         source, model.new_classes = with_classes(source, model, match), match.new
     reports = load_into(model, source, networks=networks, reinit=reinit, left=inherited.left)
     model.reinitialised = reinit + (_new_tables(model) if match and match.new else ())
-    for report in reports.values() if match is not None else ():
-        report.classes, report.dropped = dict(match.origin), [*match.dropped]
+    for report in reports.values():
+        if match is not None:
+            report.classes, report.dropped = dict(match.origin), [*match.dropped]
+        elif dataset.label_dim:
+            names = dataset.meta.get("classes") or range(dataset.label_dim)
+            report.unused = [str(name) for name in names]
     return model, reports
 
 
@@ -190,7 +195,8 @@ def _classes(source: SourceModel, dataset: PackedDataset, strategy: Strategy) ->
     if not dataset.label_dim:
         raise SourceError(
             f"{source.path} has {source.network['c_dim']} classes and the target has none: put its "
-            "images into one subfolder for each class, if only one"
+            "images into two subfolders or more, one for each class (one alone is none), or use a "
+            "source without classes"
         )
     return match_classes(
         source,
@@ -218,13 +224,17 @@ def _made(
 
 
 def _inherited(config: dict[str, Any], source: SourceModel) -> Inherited:
-    """What is built on the source model, which must be of the configured family and fit it."""
+    """What is built on the source model, which must be of the configured family and fit it.
+
+    Every source model passes here before a network of its sizes is built.
+    """
     if source.model != config["model"]["_target_"]:
         raise SourceError(
             f"{source.path} is a {source.model}, model= is {config['model']['_target_']}: "
             "choose the model option of the source"
         )
     family = get_class(source.model)
+    check_fit(family, source)
     try:
         return family.inherit(
             _fields(config), source.network, source.state("G_ema"), config["resolution"]

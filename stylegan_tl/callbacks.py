@@ -370,6 +370,8 @@ class Ticker(pl.Callback):
             "eta_seconds": None if pace is None else pace * max(self.budget - model.nimg, 0) / 1000,
             **stats,
         }
+        if (growth := getattr(model, "growth", None)) is not None:
+            row |= growth.stage(model.nimg)
         if model.augment is not None and hasattr(model.augment, "p"):
             row["augment_p"] = float(model.augment.p)
         return row

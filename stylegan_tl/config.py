@@ -26,6 +26,18 @@ __all__ = [
 ]
 
 
+_ANY = 1e12
+_OF_MODEL = {
+    **dict.fromkeys(("pretrain_kimg", "class_weight", "pretrain_class_weight"), (0, _ANY)),
+    **dict.fromkeys(("pl_weight", "pl_interval"), (0, _ANY)),
+    "style_mixing": (0, 1),
+}
+_OF_TRAINING = {
+    **dict.fromkeys(("lr_G", "lr_D", "r1_gamma", "ema_kimg", "ema_rampup"), (0, _ANY)),
+    "betas": (0, 0.99999),
+}
+
+
 class ConfigError(ValueError):
     """Everything that is wrong with a configuration, all at once."""
 
@@ -231,7 +243,24 @@ def _training(config: dict[str, Any]) -> list[str]:
             continue
         if not _is_int(value) or value < 1:
             problems.append(f"model.training.{key}={value}: use a whole number from 1")
+    for name, model in (("", config["model"]), ("pretrain.", config["pretrain"].get("model"))):
+        problems += _ranges(f"{name}model", model or {}, _OF_MODEL)
+        problems += _ranges(
+            f"{name}model.training", (model or {}).get("training", {}), _OF_TRAINING
+        )
     return problems + _devices(config["trainer"], config)
+
+
+def _ranges(where: str, values: dict[str, Any], ranges: dict[str, tuple[float, ...]]) -> list[str]:
+    """What lies outside of its range; a key that is absent or null is the model's own matter."""
+    problems = []
+    for key, (low, high) in ranges.items():
+        found = values.get(key)
+        for value in found if isinstance(found, list) else [found]:
+            if value is not None and not (_is_number(value) and low <= value <= high):
+                allowed = f"of {low:g} or more" if high == _ANY else f"from {low:g} to {high:g}"
+                problems.append(f"{where}.{key}={value}: use a number {allowed}")
+    return problems
 
 
 def _devices(trainer: dict[str, Any], config: dict[str, Any]) -> list[str]:

@@ -71,8 +71,10 @@ def _convert(config: dict[str, Any]) -> list[str]:
     if config["kimg"] is not None:
         model.nimg = int(1000 * config["kimg"])
     model.lineage = model.lineage or {"dataset": model.dataset, "converted_from": model.record()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    notes = _write(model, out, config)
+    try:
+        notes = _write(model, out, config)
+    except OSError as error:
+        raise _unwritable(out, error) from error
     size = f"{out}: {out.stat().st_size / 1e6:.2f} MB"
     return [*table(model), size, *(f"  {note}" for note in notes)]
 
@@ -90,10 +92,29 @@ def _check_out(config: dict[str, Any], out: Path) -> None:
         raise ValueError(f"dtype={config['dtype']}: format={form} is written in float32 alone")
     if out.exists():
         raise ValueError(f"out={out} exists: remove it, or name another")
+    _check_folder(out)
     if form == "onnx":
         from stylegan_tl.site.export import check_exporter
 
         check_exporter("format=onnx")
+
+
+def _check_folder(out: Path) -> None:
+    """ValueError unless the folder of `out` can be written in, or made."""
+    import os
+
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise _unwritable(out, NotADirectoryError(0, f"{there} is no folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(out, PermissionError(0, f"no permission to write in {there}"))
+
+
+def _unwritable(out: Path, error: OSError) -> ValueError:
+    why = error.strerror or type(error).__name__
+    return ValueError(
+        f"out={out} cannot be written ({why}): name another, or make room; no file was left"
+    )
 
 
 def _write(model: SourceModel, out: Path, config: dict[str, Any]) -> list[str]:
@@ -114,16 +135,23 @@ def _write(model: SourceModel, out: Path, config: dict[str, Any]) -> list[str]:
 
 def _write_onnx(model: SourceModel, out: Path) -> list[str]:
     """The generator as a graph from z (and psi) to images, checked where onnxruntime is there."""
+    import os
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
     from stylegan_tl.restore import rebuild
     from stylegan_tl.site.export import check_onnx, describe_onnx, export_onnx
     from stylegan_tl.source.foreign.origin import KEY, licence_of, origin
 
     rebuilt = rebuild(model)
     label = 0 if rebuilt.G.c_dim else None
-    export_onnx(rebuilt, out, label)
-    describe_onnx(out, {KEY: origin(model), "licence": licence_of(model)})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=out.parent) as folder:
+        made = export_onnx(rebuilt, Path(folder) / out.name, label)
+        describe_onnx(made, {KEY: origin(model), "licence": licence_of(model)})
+        difference = check_onnx(made, rebuilt, label)
+        os.replace(made, out)
     notes = [] if label is None else ["of class 0: a graph has one class"]
-    difference = check_onnx(out, rebuilt, label)
     return notes + ([] if difference is None else [f"differs from PyTorch by {difference:.1e}"])
 
 

@@ -51,6 +51,7 @@ def _run(cfg: DictConfig) -> None:
 def _generate(config: dict[str, Any]) -> list[str]:
     from pathlib import Path
 
+    from stylegan_tl.files import check_free
     from stylegan_tl.restore import restore
 
     kinds = {
@@ -64,10 +65,35 @@ def _generate(config: dict[str, Any]) -> list[str]:
     if config["page"]:
         return _site(config)
     seeds = parse_seeds(config["seeds"])
+    if config["kind"] == "interpolation" and len(seeds) < 2:
+        raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
+    out = Path(config["out"]).expanduser()
+    check_free([out / name for name in _names(config, seeds)], config["overwrite"])
     model, _ = restore(config["checkpoint"])
-    out = Path(config["out"])
     out.mkdir(parents=True, exist_ok=True)
     return [str(path) for path in kinds[config["kind"]](model, seeds, config, out)]
+
+
+def _names(config: dict[str, Any], seeds: list[int]) -> list[str]:
+    """The files that a kind writes."""
+    frames = [f"frames/{_frame(i)}" for i in range(len(seeds) * config["frames"])]
+    return {
+        "images": [_name(seed) for seed in seeds],
+        "grid": ["grid.png"],
+        "truncation": ["truncation.png"],
+        "interpolation": [
+            *(f"interpolation.{suffix}" for suffix in ("png", "webp", "gif")),
+            *frames,
+        ],
+    }[config["kind"]]
+
+
+def _name(seed: int) -> str:
+    return f"seed{seed:06d}.png"
+
+
+def _frame(number: int) -> str:
+    return f"frame{number:05d}.png"
 
 
 def _images(model: AdversarialModel, seeds: list[int], config: dict[str, Any], out: Any) -> list:
@@ -79,7 +105,7 @@ def _images(model: AdversarialModel, seeds: list[int], config: dict[str, Any], o
         part = seeds[start : start + 16]
         images = sample(model, latents(model, part), _look(config))
         for seed, image in zip(part, images, strict=True):
-            paths.append(out / f"seed{seed:06d}.png")
+            paths.append(out / _name(seed))
             save_grid(paths[-1], image[None], padding=0)
     return paths
 
@@ -118,12 +144,10 @@ def _interpolation(
     from stylegan_tl.pictures import animation, save_grid
     from stylegan_tl.sampling import between, latents
 
-    if len(seeds) < 2:
-        raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
     z = latents(model, seeds)
     steps = torch.linspace(0, 1, config["frames"] + 1)[:-1]
     images = between(model, z, z.roll(-1, 0), steps, _look(config))
-    frames = [out / "frames" / f"frame{i:05d}.png" for i in range(len(images))]
+    frames = [out / "frames" / _frame(i) for i in range(len(images))]
     for path, image in zip(frames, images, strict=True):
         save_grid(path, image[None], padding=0)
     every = max(len(images) // 16, 1)

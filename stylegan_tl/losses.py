@@ -91,14 +91,14 @@ def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
     return real.detach().lerp(fake.detach(), share.to(real.dtype))
 
 
-def gradient_penalty(images: Tensor, logits: Tensor, target: float = 1.0) -> Tensor:
-    """(|d D(x) / dx| - target)^2 / target^2 per image, [N] (Gulrajani et al. 2017, equation 3).
+def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
+    """(|d D(x) / dx| - 1)^2 per image, [N] (Gulrajani et al. 2017, equation 3).
 
     As `r1_penalty` otherwise; the weight is the caller's.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     norm = (gradient.square().flatten(1).sum(1) + 1e-16).sqrt()
-    return (norm - target).square() / target**2
+    return (norm - 1).square()
 
 
 def r1_penalty(images: Tensor, real_logits: Tensor) -> Tensor:

@@ -92,17 +92,26 @@ def write_nearest(
 ) -> str | None:
     """nearest.png (generated above, nearest training image below) and nearest.json in `folder`.
 
-    Returns the picture's name; None where there are fewer than two training images.
+    Each column is captioned with the distance and its ratio, as of `nearest_images`. Returns the
+    picture's name; None where there are fewer than two training images.
     """
     if len(target.train) < 2:
         return None
     rows = nearest_images(images, target, extractor, cache)
     fakes = images[[row["sample"] for row in rows]]
     reals = np.concatenate([target.dataset.images(np.array([row["image"]])) for row in rows])
-    pictures.save_grid(folder / "nearest.png", np.concatenate([fakes, reals]), columns=len(rows))
+    sides = ["generated", "nearest training image"]
+    title = f"distance by {extractor.name}; x the median from one training image to the next"
+    shown = np.concatenate([fakes, reals])
+    pictures.sheet(folder / "nearest.png", shown, sides, [*map(_caption, rows)], title)
     about = {"extractor": extractor.name, "digest": extractor.digest, "rows": rows}
     write_atomic(folder / "nearest.json", json.dumps(about).encode())
     return "nearest.png"
+
+
+def _caption(row: dict[str, Any]) -> str:
+    near = "" if row["ratio"] is None else f" ({row['ratio']:.2f} x)"
+    return f"{row['distance']:.3g}{near}"
 
 
 def _of_trial(trial: Trial, folder: Path) -> str:

@@ -177,6 +177,8 @@ def say_tick(row: dict[str, Any]) -> None:
     parts = [f"tick {row['tick']:<4d} kimg {row['kimg']:<8.3f}"]
     if row["s_per_kimg"] is not None:
         parts.append(f"s/kimg {row['s_per_kimg']:<6.1f} ETA {clock(row['eta_seconds'])}")
+        if "fade_in" in row:
+            parts.append(_stage(row))
         losses = [f"{net} {row[key]:.3f}" for net in "GD" if (key := f"loss_{net}") in row]
         parts.append(" ".join(["loss", *losses]))
     for r in row.get("evaluations", []):
@@ -184,6 +186,12 @@ def say_tick(row: dict[str, Any]) -> None:
     say("  ".join(parts))
     for flag in row.get("flags", []):
         say(f"WARNING  {flag['flag']} at tick {flag['tick']}: {flag['evidence']}")
+
+
+def _stage(row: dict[str, Any]) -> str:
+    """'at 16 px', or how far these have faded in."""
+    fading = f" {row['fade_in']:.0%} in" if row["fade_in"] < 1 else ""
+    return f"at {row['resolution']} px{fading}"
 
 
 def clock(seconds: float) -> str:
@@ -205,9 +213,11 @@ def finish(
     """Write the pictures of the whole run and close the record."""
     files = {"grids": "grids", "checkpoint": "last.ckpt", "metrics": "metrics.jsonl"}
     files["before_after"] = "before_after.png"
-    names = config["source"]["name"], config["target"]["name"]
+    # what a source model was trained on: the option's name may be the path of a file
+    names = trial.source.get("name", "random weights"), config["target"]["name"]
     captions = (f"{names[0]}, 0 kimg", f"{names[1]}, {trial.kimg:g} kimg")
-    pictures.before_after(folder / "before_after.png", before, after, captions)
+    columns = config["grid"]["columns"]
+    pictures.before_after(folder / "before_after.png", before, after, captions, columns)
     files["animation"] = pictures.animation(
         folder / "grids.webp", sorted((folder / "grids").glob("kimg*.png"))
     ).name

@@ -13,7 +13,7 @@ from stylegan_tl.models.adversarial import AdversarialModel, Training
 from stylegan_tl.source.load import load_into
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model
 
-__all__ = ["rebuild", "restore"]
+__all__ = ["check_fit", "examine", "rebuild", "restore"]
 
 _MODELS = (
     "stylegan_tl.models.stylegan2.StyleGAN2",
@@ -22,8 +22,9 @@ _MODELS = (
     "stylegan_tl.models.gangogh.GANGogh",
 )
 
-
 _ORIGINS = {"G": "G_ema", "D": "D"}
+_MOST_UNSEEN = 1 << 28
+"""Numbers of a network that a file describes without holding it; the largest known has 74 M."""
 
 warn = logging.getLogger("stylegan_tl").warning
 
@@ -34,20 +35,57 @@ def restore(path: str | Path) -> tuple[AdversarialModel, SourceModel]:
     return rebuild(source), source
 
 
+def examine(path: str | Path) -> SourceModel:
+    """Read a file and compare its tensors with what it says of itself; nothing is built.
+
+    Raises SourceError for what `restore` could not rebuild.
+    """
+    source = read_model(Path(path))
+    check_fit(_class_of(source), source)
+    return source
+
+
 def rebuild(source: SourceModel) -> AdversarialModel:
     """The model of what was read from a file, in eval mode."""
+    model_class = _class_of(source)
+    check_fit(model_class, source)
+    there = _there(source)
+    for name in _ORIGINS.keys() - set(there):
+        warn(f"{source.path} has no {name}: this one has random weights")
+    model = _made(model_class, source)
+    load_into(model, source, networks=there)
+    model.lineage = source.lineage
+    return model.eval()
+
+
+def check_fit(model_class: type[AdversarialModel], source: SourceModel) -> None:
+    """Compare the tensors of a file with the network that it describes, of which nothing is built.
+
+    A file may claim more than memory holds. Raises SourceError where they differ, and for a network
+    that is not in the file and would be huge.
+    """
+    there = _there(source)
+    with torch.device("meta"):
+        blank = _made(model_class, source)
+        load_into(blank, source, networks=there)
+    for name in _ORIGINS.keys() - set(there):
+        count = sum(p.numel() for p in getattr(blank, name).parameters())
+        if count > _MOST_UNSEEN:
+            raise SourceError(
+                f"{source.path} has no {name}, and describes one of {count:,} numbers; "
+                f"{_MOST_UNSEEN:,} are built"
+            )
+
+
+def _class_of(source: SourceModel) -> type[AdversarialModel]:
     if source.model not in _MODELS:
         raise SourceError(f"{source.path}: model {source.model!r} is not one of {_MODELS}")
     module, _, name = source.model.rpartition(".")
-    model_class = getattr(import_module(module), name)
-    there = [name for name, origin in _ORIGINS.items() if source.state(origin)]
-    for name in _ORIGINS.keys() - set(there):
-        warn(f"{source.path} has no {name}: this one has random weights")
-    with torch.device("meta"):  # a file may claim more than memory holds: compare shapes first
-        load_into(_made(model_class, source), source, networks=there)
-    model = _made(model_class, source)
-    load_into(model, source, networks=there)
-    return model.eval()
+    return getattr(import_module(module), name)
+
+
+def _there(source: SourceModel) -> list[str]:
+    return [name for name, origin in _ORIGINS.items() if source.state(origin)]
 
 
 def _made(model_class: type[AdversarialModel], source: SourceModel) -> AdversarialModel:

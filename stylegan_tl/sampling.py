@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stylegan_tl.metrics.ppl import slerp
 from stylegan_tl.models.adversarial import AdversarialModel, to_uint8
+from stylegan_tl.source.classes import class_names
 
 __all__ = [
     "Look",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _BATCH = 16
+_SHOWN = 40  # classes in a message
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Look:
 
     truncation: float = 1.0
     noise: str = "none"
-    label: int | None = None
+    label: int | str | None = None
 
 
 def has_truncation(model: AdversarialModel) -> bool:
@@ -46,14 +48,25 @@ def latents(model: AdversarialModel, seeds: Sequence[int]) -> Tensor:
     return torch.cat(rows)
 
 
-def labels(model: AdversarialModel, count: int, label: int | None) -> Tensor | None:
-    """One-hot [count, c_dim] of the class `label`; None for a model without classes."""
+def labels(model: AdversarialModel, count: int, label: int | str | None) -> Tensor | None:
+    """One-hot [count, c_dim] of the class `label`; None for a model without classes.
+
+    A class is known by its number, and by its name where the model's lineage has names.
+    """
     classes = model.G_ema.c_dim
     if not classes:
         return None
-    if not isinstance(label, int) or not 0 <= label < classes:
-        raise ValueError(f"label={label}: this model has classes, give label= 0 to {classes - 1}")
-    return torch.eye(classes)[[label]].expand(count, -1)
+    names = class_names(model.lineage, classes)
+    number = names.index(label) if label in names else label
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < classes:
+        which = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_SHOWN]))
+        more = f", … {classes - 1} {names[-1]}" if len(names) > _SHOWN else ""
+        known = f" ({which}{more})" if names else ", without names"
+        raise ValueError(
+            f"label={label}: this model has {classes} classes{known}; give the number of one, from "
+            f"0 to {classes - 1}{', or its name' if names else ''}"
+        )
+    return torch.eye(classes)[[number]].expand(count, -1)
 
 
 def sample(model: AdversarialModel, z: Tensor, look: Look) -> np.ndarray:

@@ -3,16 +3,20 @@
 Those of the metrics' networks, and pretrained source models (`source=pretrained/NAME`).
 
 The one place that downloads, and only when told to. A file gets its name after its SHA-256 was
-checked: a broken or a wrong download is never used. Without a network, copy the file to the folder
-that `list` names, or fetch from a path: `fetch inception --url /media/stick/file.pth`.
+checked and the reader of its kind has read it, which runs nothing: a broken, a wrong or a hostile
+download is never used. Without a network, copy the file to the folder that `list` names, or fetch
+from a path: `fetch inception --url /media/stick/file.pth`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +45,21 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> Path:
+def fetch(
+    url: str,
+    out: str | Path,
+    *,
+    sha256: str,
+    timeout: float = 60.0,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
     """Copy `url` (http, https, file, or a path) to `out` if its SHA-256 begins with `sha256`.
 
     Returns at once if `out` is already that file. A download that was cut short lies in
     `<out>.part`, and the next call goes on from there where the server can; without a digest,
     which alone tells a whole file, it begins anew. Two processes take turns. `timeout`: seconds
-    without a byte. ValueError and no file for other content, OSError if the address does not
+    without a byte. `check` reads what came, before it is in its place, and raises ValueError for
+    what cannot be used. ValueError and no file for other content, OSError if the address does not
     answer or ends early.
     """
     from filelock import FileLock
@@ -62,10 +74,8 @@ def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> P
         part = out.with_name(out.name + ".part")
         if not sha256:
             part.unlink(missing_ok=True)
-        if part.is_file() and file_sha256(part).startswith(sha256.lower()):
-            os.replace(part, out)  # killed after the last byte
-            return out
-        _download(_address(url), part, timeout)
+        if not (part.is_file() and file_sha256(part).startswith(sha256.lower())):
+            _download(_address(url), part, timeout)  # else killed after the last byte
         found = file_sha256(part)
         if not found.startswith(sha256.lower()):
             part.unlink()
@@ -73,8 +83,22 @@ def fetch(url: str, out: str | Path, *, sha256: str, timeout: float = 60.0) -> P
                 f"{url} is not the file that was asked for: its sha256 is {found}, not {sha256}; "
                 "nothing was kept"
             )
+        if check is not None:
+            _check_or(part.unlink, check, part, url)
         os.replace(part, out)
     return out
+
+
+def _check_or(
+    remove: Callable[[], object], check: Callable[[Path], object], path: Path, url: str
+) -> None:
+    """Read a file that came from `url`; if that fails, `remove` it and say so in one line."""
+    try:
+        check(path)
+    except ValueError as error:
+        remove()
+        why = " ".join(str(error).replace(str(path), url).split())
+        raise ValueError(f"{why}; nothing was kept") from error
 
 
 def _download(url: str, part: Path, timeout: float) -> None:
@@ -218,27 +242,57 @@ def _source(name: str) -> Pretrained | None:
 def _fetch_source(one: Pretrained, given: argparse.Namespace) -> int:
     """Bring the files of a source model into the cache; `--url` names the first, or their folder.
 
-    A web page or another text (an error, a pointer of Git LFS) is thrown away: where no digest is
-    published, nothing else tells it from the file.
+    They come into a folder of their own, are read there, and go to their places together.
     """
-    from stylegan_tl.metrics.catalogue import recorded, verified
+    from filelock import FileLock
+
+    from stylegan_tl.metrics.catalogue import verified
+    from stylegan_tl.restore import examine
     from stylegan_tl.source.catalogue import folder
 
     if given.out is not None or given.sha256 is not None:
         raise ValueError("--out and --sha256 are for other weights: a source model has its place")
     print(f"{one.name}: {one.licence}")
+    folder().mkdir(parents=True, exist_ok=True)
+    coming = folder() / f".{one.name}"
+    with FileLock(f"{coming}.lock"):
+        urls = [_bring(file, coming, one, given) for file in one.files]
+        first, remove = coming / one.files[0].name, partial(shutil.rmtree, coming)
+        _check_or(remove, examine, first, urls[0])
+        for file in one.files:
+            os.replace(coming / file.name, folder() / file.name)
+        remove()
     for file in one.files:
-        out, url = folder() / file.name, _from(given.url, file, alone=len(one.files) == 1)
-        fetch(url, out, sha256=recorded(out) or file.sha256, timeout=given.timeout)
-        if _is_text(out):
-            out.unlink()
-            raise ValueError(
-                f"{url} answers with a web page or other text: open it in a browser, save the "
-                f"file, and give it with --url {file.name}"
-            )
+        out = folder() / file.name
         print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), sha256={verified(file, out)}")
     print(f"use it: source=pretrained/{one.name} model={one.model} resolution={one.resolution}")
     return 0
+
+
+def _bring(file: File, coming: Path, one: Pretrained, given: argparse.Namespace) -> str:
+    """Fetch one file of a source model into `coming`, or copy it from its place; its address.
+
+    A web page or another text (an error, a pointer of Git LFS) is thrown away: where no digest is
+    published, nothing else tells it from the file.
+    """
+    from stylegan_tl.files import file_sha256
+    from stylegan_tl.metrics.catalogue import recorded
+    from stylegan_tl.source.catalogue import folder
+
+    out, staged = folder() / file.name, coming / file.name
+    wanted = recorded(out) or file.sha256
+    there = out.is_file() and file_sha256(out).startswith(wanted)
+    url = str(out) if there else _from(given.url, file, alone=len(one.files) == 1)
+    if not wanted:  # what is left of another fetch may be of another address
+        staged.unlink(missing_ok=True)
+    fetch(url, staged, sha256=wanted, timeout=given.timeout)
+    if _is_text(staged):
+        staged.unlink()
+        raise ValueError(
+            f"{url} answers with a web page or other text: open it in a browser, save the "
+            f"file, and give it with --url {file.name}"
+        )
+    return url
 
 
 def _is_text(path: Path) -> bool:
@@ -262,6 +316,7 @@ def _from(url: str | None, file: File, *, alone: bool) -> str:
 def _fetch(given: argparse.Namespace) -> int:
     from stylegan_tl.files import file_sha256
     from stylegan_tl.metrics.catalogue import default_folder, entry, verified
+    from stylegan_tl.metrics.features import check_weights
 
     if source := _source(given.name):
         return _fetch_source(source, given)
@@ -269,7 +324,8 @@ def _fetch(given: argparse.Namespace) -> int:
     out = given.out or default_folder() / one.file
     wanted = _wanted(one, given.sha256, out, own_place=given.out is None)
     try:
-        fetch(given.url or one.url, out, sha256=wanted, timeout=given.timeout)
+        check = partial(check_weights, one.name)
+        fetch(given.url or one.url, out, sha256=wanted, timeout=given.timeout, check=check)
     except OSError as error:
         raise OSError(
             f"{error}\nfrom another address or a file: --url ADDRESS; or put the file at {out} "

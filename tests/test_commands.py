@@ -38,6 +38,22 @@ def generate(compose, runs, tmp_path):
     return make
 
 
+@pytest.mark.parametrize("kind", ["images", "grid", "truncation", "interpolation"])
+def test_pictures_are_not_written_over_unless_that_is_wished(generate, kind: str, tmp_path) -> None:
+    words = [f"kind={kind}", "seeds=0-1", "frames=2"]
+    generate("dcgan", *words)
+    made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    for path in made:
+        for other in made:
+            other.unlink(missing_ok=True)
+        path.write_text("mine")
+        with pytest.raises(ValueError, match=f"{path.name} would be .* use overwrite=true"):
+            generate("dcgan", *words)
+        assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+    generate("dcgan", *words, "overwrite=true")
+    assert all(path.read_bytes() != b"mine" for path in made)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_seed_is_a_picture_in_images_and_in_grids(generate, model: str) -> None:
     images = generate(model, "kind=images", "seeds=[7,3]", "noise=none")

@@ -130,6 +130,29 @@ def test_a_number_that_cannot_work_is_named(compose, override: str) -> None:
         validate(compose([override]))
 
 
+@pytest.mark.parametrize(
+    ("model", "overrides"),
+    [
+        ("gangogh", ["pretrain_kimg=-1", "class_weight=nan", "pretrain_class_weight=-50"]),
+        ("gangogh", ["pretrain_kimg=inf", "class_weight=-1", "pretrain_class_weight=much"]),
+        ("stylegan2", ["style_mixing=1.1", "pl_weight=-2", "pl_interval=-1"]),
+        ("dcgan", ["training.lr_G=-0.1", "training.ema_kimg=-1", "training.r1_gamma=-1"]),
+    ],
+)
+def test_weights_of_a_model_that_cannot_work_are_named(compose, model: str, overrides) -> None:
+    """Of the model that transfers and of the one that is trained first."""
+    wrong = [f"{which}.{o}" for which in ("model", "pretrain.model") for o in overrides]
+    with pytest.raises(ConfigError) as caught:
+        validate(compose([f"model={model}", *wrong]))
+    assert all(f"  {override}: use a number" in str(caught.value) for override in wrong)
+
+
+def test_adams_betas_are_checked(compose) -> None:
+    with pytest.raises(ConfigError, match=r"model.training.betas=1.0: .* from 0 to 0.99999"):
+        validate(compose(["model=dcgan", "model.training.betas=[0.5,1.0]"]))
+    validate(compose(["model=gangogh", "model.pretrain_class_weight=null"]))
+
+
 @pytest.mark.parametrize("names", ["kid100_train_small", "null", "[[kid100_train_small]]"])
 def test_names_that_are_no_list_are_told_how_to_write_one(compose, names: str) -> None:
     wanted = r"metric.names=.*: names is a list: metric.names=\["

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,39 @@ def test_nothing_is_written_over(convert, tmp_path: Path) -> None:
     convert()
     with pytest.raises(ValueError, match="exists: remove it"):
         convert()
+
+
+FORMS = {"safetensors": ".safetensors", "nvidia": ".pt", "onnx": ".onnx"}
+needs_exporter = pytest.mark.skipif(find_spec("onnxscript") is None, reason="no exporter")
+
+
+@pytest.mark.parametrize("where", ["a file/x", "locked/x", "locked/new/x", "locked/new/er/x"])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(
+    convert, where: str, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda p, m: Path(p).name != "locked" and access(p, m))
+    with pytest.raises(ValueError, match="out=.* cannot be written .*(no folder|no permission)"):
+        convert(f"out={tmp_path}/{where}.safetensors", "in=nowhere.pkl")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a file", "locked"]
+
+
+@pytest.mark.parametrize("form", [*FORMS][:2] + [pytest.param("onnx", marks=needs_exporter)])
+def test_a_disk_that_is_full_ends_in_one_line_and_nothing_is_left(
+    convert, form: str, tmp_path: Path
+) -> None:
+    """As large as the system lets a file be, which is what a full disk is to a writer."""
+    layouts.nvidia_pickle(tmp_path / "a.pkl")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match="cannot be written .File too large.*no file was left"):
+            convert(f"format={form}", f"out={tmp_path / 'out' / f'a{FORMS[form]}'}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("model", FILES)

@@ -36,9 +36,15 @@ def test_copies_come_first_and_name_their_training_image(target, cache, tmp_path
     assert distances == sorted(distances)
     assert write_nearest(tmp_path, images, target, load_extractor("small"), cache) == "nearest.png"
     shown = np.asarray(Image.open(tmp_path / "nearest.png"))
-    for column in (0, 1):  # 2 px between: the copy stands above its original
-        x = 2 + 34 * column
-        assert (shown[2:34, x : x + 32] == shown[36:68, x : x + 32]).all()
+    left, low = shown.shape[1] - 131 * 8, shown.shape[0] - 131
+    for column in (0, 1):  # 3 px between tiles of 128: the copy stands above its original
+        x = left + 131 * column
+        above, below = (shown[y : y + 128, x : x + 128] for y in (low - 131, low))
+        assert (above == below).all()
+        assert above.std() > 10
+    ink = shown.min(2) < 128  # above each column stands its distance, left of each row what it is
+    assert all(ink[: low - 134, left + 131 * i :][:, :128].any() for i in range(8))
+    assert all(ink[y : y + 128, : left - 3].any() for y in (low - 131, low))
     assert json.loads((tmp_path / "nearest.json").read_text())["rows"] == rows
 
 

@@ -173,7 +173,9 @@ def test_large_sets_lie_beside_the_page_and_leave_with_it(make, tmp_path, monkey
     (beside / "mine.txt").write_text("stays")
     (beside / "target.onnx").write_bytes(b"of an earlier live page")
     monkeypatch.undo()
-    make("dcgan", tmp_path / "p.html")
+    with pytest.raises(ValueError, match="p.html would be written over.*overwrite=true"):
+        make("dcgan", tmp_path / "p.html")
+    make("dcgan", tmp_path / "p.html", "overwrite=true")
     assert [p.name for p in beside.iterdir()] == ["mine.txt"]
 
 

@@ -132,3 +132,31 @@ def test_without_a_source_or_without_metrics_there_is_no_change(run, tmp_path) -
     assert not [row for row in rows if "change" in row]
     assert trial.evaluation_seconds == 0
     assert rows[0]["diversity"] is None  # a grid of two images says nothing
+
+
+def test_a_growing_run_says_where_it_is_and_its_picture_what_it_came_from(
+    run, tmp_path, caplog, monkeypatch
+) -> None:
+    """8 px for 8 images, 16 px fade in over 32, stay for 8; a source in a file has a name."""
+    caplog.set_level(logging.INFO, "stylegan_tl")
+    drawn = []
+
+    def picture(path, before, after, captions, columns=None) -> None:
+        drawn.append((captions, columns))
+
+    monkeypatch.setattr("stylegan_tl.pictures.before_after", picture)
+    grown = ["model.growth.lod_training_kimg=0.008", "model.growth.lod_transition_kimg=0.032"]
+    words = ["kimg=0.048", *grown, "grid.columns=2"]
+    _, rows = run(tmp_path / "old", *words, model="stylegan_small", source="scratch")
+    assert [(r["kimg"], r["resolution"]) for r in rows] == [(0, 8), (0.016, 16), (0.032, 16),
+                                                            (0.048, 16)]  # fmt: skip
+    assert [row["fade_in"] for row in rows] == pytest.approx([1, 0.25, 0.75, 1])
+    ticks = [r.getMessage() for r in caplog.records if r.getMessage().startswith("tick")]
+    for line, fading in zip(ticks[1:4], (" 25% in", " 75% in", ""), strict=True):
+        assert f"  at 16 px{fading}  " in line
+    more = ["kimg=0.004", f"source.checkpoint={tmp_path / 'old'}", "freeze=none"]
+    run(tmp_path / "new", *more, model="stylegan_small", source="checkpoint")
+    assert drawn == [
+        (("random weights, 0 kimg", "rooms/kitchen, 0.048 kimg"), 2),
+        (("rooms/kitchen, 0 kimg", "rooms/kitchen, 0.004 kimg"), 2),
+    ]

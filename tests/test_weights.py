@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from stylegan_tl import weights
-from stylegan_tl.metrics import catalogue
+from stylegan_tl.metrics import catalogue, features
+from stylegan_tl.metrics.inception import Inception
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -75,7 +79,11 @@ def server(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The cache's folder; the catalogue publishes eight digits of CONTENT's digest for vgg16."""
+    """The cache's folder; the catalogue publishes eight digits of CONTENT's digest for vgg16.
+
+    CONTENT is taken for a network: half a gigabyte would be one.
+    """
+    monkeypatch.setattr(features, "check_weights", lambda name, path: None)
     monkeypatch.setenv("STYLEGAN_TL_CACHE", str(tmp_path / "cache"))
     entries = [
         catalogue.Entry(**{**vars(e), "sha256": SHA256[:8]}) if e.name == "vgg16" else e
@@ -256,6 +264,42 @@ def test_another_digest_needs_another_place(server, folder, tmp_path, capsys):
     assert f"sha256={SHA256}" in capsys.readouterr().out
     assert weights.main([*command[:-1], "abc"]) == 1
     assert "8 to 64" in capsys.readouterr().err
+
+
+class _Hostile:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder / "owned"),)
+
+
+@pytest.mark.parametrize("what", ["runs code", "is cut short", "is another network", "is noise"])
+@pytest.mark.parametrize("name", ["inception", "vgg16"])
+def test_weights_that_cannot_be_read_are_not_kept(what, name, tmp_path, capsys):
+    source, out = tmp_path / "came.pth", tmp_path / "mine" / "weights.pth"
+    torch.save(_Hostile(tmp_path) if what == "runs code" else {"w": torch.zeros(999)}, source)
+    if what == "is cut short":
+        source.write_bytes(source.read_bytes()[:1000])
+    if what == "is noise":
+        source.write_bytes(CONTENT)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    given = ["--url", str(source), "--out", str(out), "--sha256", digest]
+    assert weights.main(["fetch", name, *given]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {source} is not ")
+    assert said.endswith("; nothing was kept")
+    assert _names(out.parent) == []
+    assert not (tmp_path / "owned").exists()
+
+
+def test_weights_are_told_by_content_while_they_come(tmp_path):
+    state = {k: v.clone() for k, v in Inception().state_dict().items()}
+    came, out = tmp_path / "came", tmp_path / "i.safetensors"
+    save_file(state, came)
+    given = ["--url", str(came), "--sha256", hashlib.sha256(came.read_bytes()).hexdigest()]
+    assert weights.main(["fetch", "inception", *given, "--out", str(out)]) == 0
+    assert out.is_file()
 
 
 def test_unknown_names_are_said(capsys):

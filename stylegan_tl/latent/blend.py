@@ -37,7 +37,7 @@ def make(config: dict[str, Any]) -> Made:
     models = {"source": rebuild(source), "child": rebuild(child)}
     look = look_of(config, models["child"])
     edges = _checked(edges, child.network["resolution"])
-    out = open_out(config)
+    out = open_out(config, *(f"blend{edge}.safetensors" for edge in edges), "blend.png")
     blends = [_written(out, source, child, edge, width, config) for edge in edges]
     names = [f"blend at {edge} px" for edge in edges]
     drawn = [models["source"], *map(rebuild, blends), models["child"]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stylegan_tl.files import check_free
+
 __all__ = ["choice", "numbers", "open_out", "seeds", "whole"]
 
 
@@ -45,9 +47,13 @@ def numbers(config: dict[str, Any], key: str, low: float = -1e6, high: float = 1
     return [float(value) for value in values]
 
 
-def open_out(config: dict[str, Any]) -> Path:
-    """Make the folder `out`; ValueError if nothing can be written there."""
+def open_out(config: dict[str, Any], *names: str) -> Path:
+    """Make the folder `out`; ValueError if nothing can be written there.
+
+    Neither these files nor the tool's record may be there, unless `overwrite` is set.
+    """
     out = Path(config["out"]).expanduser()
+    check_free([out / name for name in (*names, f"{config['tool']}.json")], config["overwrite"])
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stylegan_tl.files import write_atomic
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.latent.checks import numbers, open_out, seeds, whole
 from stylegan_tl.latent.codes import draw, given_or_seeded, layers_of, look_of, space_of
@@ -22,7 +23,7 @@ __all__ = ["directions_of", "first_weights", "make", "moved"]
 
 def make(config: dict[str, Any]) -> Made:
     """Write a sheet per seed, a row per direction, and the directions as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     chosen, degrees = seeds(config), numbers(config, "degrees", -100, 100)
     count = whole(config, "directions", 1)
@@ -32,17 +33,18 @@ def make(config: dict[str, Any]) -> Made:
     if count > weight.shape[1]:
         raise ValueError(f"directions={count}: {space} has {weight.shape[1]} dimensions")
     codes, names = given_or_seeded(model, config, chosen, space, look)
-    out = open_out(config)
+    pictures = [f"factorise_{name.replace(' ', '')}.png" for name in names]
+    out = open_out(config, "directions.safetensors", *pictures)
     directions, strengths = (x[:count] for x in directions_of(weight))
     units = _spread(model, space, directions, config["label"])
     tensors = {"directions": directions, "eigenvalues": strengths, "unit": units}
     files = [out / "directions.safetensors"]
-    save_file({k: v.contiguous() for k, v in tensors.items()}, files[0])
+    write_atomic(files[0], save({k: v.contiguous() for k, v in tensors.items()}))
     rows = [f"{i}: {x:.4g}" for i, x in enumerate(strengths.tolist())]
     where = f"w (layers: {config['layers']})" if space == "w" else "z"
-    for code, name in zip(codes, names, strict=True):
+    for code, name, picture in zip(codes, names, pictures, strict=True):
         steps = moved(code, directions * units[:, None], degrees, layers)
-        files.append(out / f"factorise_{name.replace(' ', '')}.png")
+        files.append(out / picture)
         title = (
             f"{name}: directions of {where}, each with its eigenvalue, moved by standard deviations"
         )
@@ -129,7 +131,9 @@ def _rows(module: nn.Module) -> Tensor:
     return weight.flatten(1)
 
 
-def _spread(model: AdversarialModel, space: str, directions: Tensor, label: int | None) -> Tensor:
+def _spread(
+    model: AdversarialModel, space: str, directions: Tensor, label: int | str | None
+) -> Tensor:
     """The standard deviation [K] of the model's latents along each direction; 1 in z."""
     if space == "z":
         return torch.ones(len(directions))

@@ -19,6 +19,7 @@ from stylegan_tl.restore import restore
 
 __all__ = ["make", "walk"]
 
+_NAMES = tuple(f"interpolation.{suffix}" for suffix in ("webp", "gif", "png", "mp4"))
 _STEPS = 5  # of a strip, its ends with it
 
 
@@ -34,7 +35,7 @@ def make(config: dict[str, Any]) -> Made:
     codes, names = given_or_seeded(model, config, stations, space, look)
     if len(codes) < 2:
         raise ValueError(f"latents={config['latents']} has one image: a walk needs two or more")
-    out, loop = open_out(config), bool(config["loop"])
+    out, loop = open_out(config, *_NAMES), bool(config["loop"])
     steps = walk(codes, count, path, loop=loop, centre=_centre(model, space))
     images = draw(model, steps, space, look)
     files = _moving(out, images, fps, encoder)

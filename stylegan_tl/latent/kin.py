@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stylegan_tl.restore import rebuild
 from stylegan_tl.site.build import find_lineage
+from stylegan_tl.source.classes import class_names, match_classes, with_classes
 from stylegan_tl.source.portable import SourceModel, read_model
 
 __all__ = ["between", "kin_of", "relation"]
@@ -19,8 +22,9 @@ __all__ = ["between", "kin_of", "relation"]
 def kin_of(config: dict[str, Any]) -> tuple[SourceModel, SourceModel, str]:
     """The source, its child and how they are related.
 
-    ValueError where the source is not found, the architectures differ, or they are not related and
-    `unrelated` does not allow it.
+    The source's classes are put in the order of the child's. ValueError where the source is not
+    found, the architectures or the classes differ, or they are not related and `unrelated` does not
+    allow it.
     """
     child = read_model(Path(config["checkpoint"]))
     named = config["source"]["checkpoint"]
@@ -29,6 +33,7 @@ def kin_of(config: dict[str, Any]) -> tuple[SourceModel, SourceModel, str]:
     if source is None:
         raise ValueError(f"{child.path} {_origin(child)}: name it by source.checkpoint=FILE")
     _check_same(source, child)
+    source = _by_name(source, child)
     how = relation(source, child)
     if how is None and not config["unrelated"]:
         raise ValueError(
@@ -57,6 +62,25 @@ def between(
     """
     ours, theirs = source.state("G_ema"), child.state("G_ema")
     return {name: _lerp(ours[name], theirs[name], share(name)) for name in ours}
+
+
+def _by_name(source: SourceModel, child: SourceModel) -> SourceModel:
+    """The source with its classes in the child's order; ValueError for other classes.
+
+    Where one of them has no names they are the same by number.
+    """
+    count = child.network.get("c_dim", 0)
+    ours, theirs = (class_names(m.lineage, count) for m in (source, child))
+    if not ours or not theirs or ours == theirs:
+        return source
+    if set(ours) != set(theirs):
+        raise ValueError(
+            f"{source.path} has the classes {', '.join(ours)}, {child.path} has "
+            f"{', '.join(theirs)}: layers pass between models of the same classes"
+        )
+    match = match_classes(source, count, theirs)
+    made = with_classes(source, rebuild(child), match)
+    return replace(made, lineage={**source.lineage, "classes": theirs})
 
 
 def _lerp(a: Tensor, b: Tensor, share: float) -> Tensor:

@@ -28,7 +28,7 @@ def make(config: dict[str, Any]) -> Made:
             "to mix; interpolate walks between its latents"
         )
     look, layers = look_of(config, model), layers_of(config["layers"], model.G_ema.num_ws)
-    out = open_out(config)
+    out = open_out(config, "mix.png")
     w = styles(model, latents(model, [*rows, *columns]), look)
     of_rows, of_columns = w[: len(rows)], w[len(rows) :]
     tiles = draw(model, mixed(of_rows, of_columns, layers), "w", look)

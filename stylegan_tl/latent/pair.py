@@ -19,6 +19,7 @@ from stylegan_tl.source.portable import SourceModel
 
 __all__ = ["make", "morph"]
 
+_NAMES = ("pair.png", "morph.webp", "morph.gif", "morph.png")
 _STEPS = 5  # of the strip, its ends with it
 _ROWS = 8  # of the strip
 _MOST = 16  # latents of the animation
@@ -33,7 +34,7 @@ def make(config: dict[str, Any]) -> Made:
     first, last = rebuild(source), rebuild(child)
     look, space = look_of(config, last), space_of(last, config["space"])
     codes, names = given_or_seeded(first, config, chosen, space, look)
-    out = open_out(config)
+    out = open_out(config, *_NAMES[: None if config["morph"] else 1])
     shown = [draw(model, codes, space, look) for model in (first, last)]
     files = [out / "pair.png"]
     captions = f"{source.dataset}: source", f"{child.dataset}: child, same {space}"

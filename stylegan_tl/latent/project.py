@@ -14,6 +14,7 @@ from stylegan_tl.data.open import kind_of, open_dataset
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.progress import Progress
 from stylegan_tl.data.split import n_shot
+from stylegan_tl.files import write_atomic
 from stylegan_tl.latent.checks import choice, numbers, open_out, whole
 from stylegan_tl.latent.codes import look_of
 from stylegan_tl.latent.record import Made
@@ -40,7 +41,7 @@ def make(config: dict[str, Any]) -> Made:
     _check_model(config, model)
     data = _open(config, trained.network["resolution"])
     chosen = _some(data, config)
-    out = open_out(config)
+    out = open_out(config, "projected.safetensors", "project.png")
     images = torch.from_numpy(data.images(chosen))
     found = _project(config, model.to(device), to_float(images.to(device)))
     files = [out / "projected.safetensors", out / "project.png"]
@@ -110,7 +111,7 @@ def _project(config: dict[str, Any], model: AdversarialModel, images: torch.Tens
 
 def _save(path: Path, model: AdversarialModel, found: Inversion) -> None:
     """`w` [N, num_ws, w_dim] or `z` [N, z_dim], and `noise.<name>` [N, H, W]."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     G = model.G_ema
     if has_truncation(model):
@@ -119,7 +120,7 @@ def _save(path: Path, model: AdversarialModel, found: Inversion) -> None:
     else:
         tensors = {"z": found.latents}
     tensors |= {f"noise.{name}": noise for name, noise in found.noise.items()}
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
+    write_atomic(path, save({k: tensor.cpu().contiguous() for k, tensor in tensors.items()}))
 
 
 def _picture(path: Path, config: dict[str, Any], images: torch.Tensor, found: Inversion) -> None:

@@ -29,7 +29,7 @@ def make(config: dict[str, Any]) -> Made:
         layers = layers_of(config["layers"], model.G_ema.num_ws)
     elif config["layers"] != "all":
         raise ValueError(f"layers={config['layers']}: a {type(model).__name__} has no w per layer")
-    out = open_out(config)
+    out = open_out(config, "truncation.png")
     codes = encode(model, latents(model, rows), space, look)
     if space == "w":
         moved = truncated(codes, model.G_ema.mapping.w_avg, psis, layers)

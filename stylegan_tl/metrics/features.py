@@ -20,7 +20,7 @@ from stylegan_tl.metrics import catalogue
 from stylegan_tl.metrics.pixels import float32_arithmetic
 from stylegan_tl.metrics.protocol import EXTRACTORS, PRECISIONS
 
-__all__ = ["Extractor", "check_extractor", "load_extractor", "verify_sha256"]
+__all__ = ["Extractor", "check_extractor", "check_weights", "load_extractor", "verify_sha256"]
 
 
 class Extractor:
@@ -144,6 +144,14 @@ def check_extractor(
     ValueError as there, but for a file of another network: that takes loading it.
     """
     return _located(name, path, sha256, heads, precision).digest
+
+
+def check_weights(name: str, path: Path) -> None:
+    """Read the weights of `inception` or `vgg16` in a file of any digest.
+
+    ValueError if they are not that network's.
+    """
+    _network(name, _Files(path, None, ""))
 
 
 def verify_sha256(path: str | Path, sha256: str | None) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from stylegan_tl.files import is_safetensors
+
 __all__ = ["load_exactly", "read_state"]
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a `.safetensors` or a plain `.pth` file, on the CPU.
+    """Return the tensors of a safetensors or a plain `.pth` file, told by content, on the CPU.
 
     ValueError for anything else: a pickled or TorchScript network, a damaged file.
     """
     path = Path(path)
     try:
         state = _open(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # any damage a file can have ends in one clear line
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path} is not a plain state dict (a TorchScript or pickled network is not read "
@@ -57,7 +60,7 @@ def load_exactly(
 
 
 def _open(path: Path) -> object:
-    if path.suffix != ".safetensors":
+    if not is_safetensors(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     from safetensors import SafetensorError
     from safetensors.torch import load_file

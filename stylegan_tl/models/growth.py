@@ -67,6 +67,13 @@ class Growth:
         """The highest resolution in use, in pixels."""
         return self.resolution >> math.floor(self.lod(nimg))
 
+    def stage(self, nimg: int) -> dict[str, float]:
+        """The resolution in use and how far it has faded in, up to 1; empty where none grows."""
+        if self.start == self.resolution:
+            return {}
+        fading = self.lod(nimg) % 1
+        return {"resolution": self.top(nimg), "fade_in": 1 - fading if fading else 1.0}
+
     def batch_at(self, nimg: int, base: int) -> int:
         """Images of a step in the iteration that begins at `nimg`; `base` where none is named."""
         return _at(self.batch_size, self.top(nimg), base)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl import __version__
-from stylegan_tl.files import file_sha256, write_atomic
+from stylegan_tl.files import check_free, file_sha256, write_atomic
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.restore import rebuild, restore
 from stylegan_tl.sampling import Look, has_truncation, labels
@@ -36,6 +36,7 @@ def site(config: Mapping[str, Any], first: int, look: Look) -> list[Path]:
     without onnxruntime-web or torch's exporter.
     """
     live, out = bool(config["live"]), _place(config["page"])
+    check_free([out], config["overwrite"])
     if live and look.noise != "none":
         raise ValueError(f"noise={look.noise}: a live page draws without noise, use noise=none")
     runtime = find_runtime(config["ort"]) if live else None
@@ -143,7 +144,7 @@ def _place(page: str) -> Path:
 def _export(
     models: Mapping[str, AdversarialModel],
     beside: Path,
-    label: int | None,
+    label: int | str | None,
     runtime: tuple[Path, str],
 ) -> dict[str, Any]:
     """Generators and the runtime as scripts in `beside`; what the page says of them."""

@@ -41,7 +41,7 @@ _CACHED = (kernels.cpu_kernels, kernels.cuda_kernels, kernels.emulated_kernels)
 class Whole(nn.Module):
     """Mapping, truncation and synthesis without noise, in float32, of one class."""
 
-    def __init__(self, model: AdversarialModel, label: int | None = None) -> None:
+    def __init__(self, model: AdversarialModel, label: int | str | None = None) -> None:
         super().__init__()
         self.G = copy.deepcopy(model.G_ema).cpu().float()
         self.truncates = has_truncation(model)
@@ -89,7 +89,7 @@ def check_exporter(key: str = "live=true") -> None:
         )
 
 
-def export_onnx(model: AdversarialModel, path: Path, label: int | None = None) -> Path:
+def export_onnx(model: AdversarialModel, path: Path, label: int | str | None = None) -> Path:
     """Write `path`: inputs `z` (and `psi`, a scalar), output `images`; any batch size.
 
     ValueError where the exporter of torch is not installed.
@@ -128,7 +128,7 @@ def describe_onnx(path: Path, facts: dict[str, str]) -> None:
     os.replace(partial, path)
 
 
-def check_onnx(path: Path, model: AdversarialModel, label: int | None = None) -> float | None:
+def check_onnx(path: Path, model: AdversarialModel, label: int | str | None = None) -> float | None:
     """The largest difference from PyTorch over four seeds and three psis.
 
     None without onnxruntime; RuntimeError if it exceeds `TOLERANCE`.

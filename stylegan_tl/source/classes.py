@@ -7,8 +7,9 @@ the source's, as one of them, or as the network was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from stylegan_tl.networks.classes import class_axis, class_scale
 from stylegan_tl.source.portable import SourceError, SourceModel
 
-__all__ = ["ClassMatch", "class_tables", "match_classes", "with_classes"]
+__all__ = ["ClassMatch", "class_names", "class_tables", "match_classes", "with_classes"]
 
 FRESH, MEAN = "fresh", "mean"
 
@@ -50,7 +51,7 @@ def match_classes(
     Raises SourceError where there is no such class, and where `adding` does not hold.
     """
     had = source.network["c_dim"]
-    theirs = [*(source.lineage.get("classes") or ())]
+    theirs = class_names(source.lineage, had)
     known = len(theirs) == had and len(names) == count
     ours = [*names] if len(names) == count else [str(i) for i in range(count)]
     if known:
@@ -58,7 +59,7 @@ def match_classes(
     else:
         first = had if adding or count == had else 0
         found = [i if i < first else None for i in range(count)]
-        theirs = theirs if len(theirs) == had else [str(i) for i in range(had)]
+        theirs = theirs or [str(i) for i in range(had)]
     if adding:
         _check_adding(source, theirs, ours, found)
     start, words = _start(source, theirs, new)
@@ -71,6 +72,16 @@ def match_classes(
     kept = {row for row in found if row is not None}
     dropped = tuple(name for i, name in enumerate(theirs) if i not in kept)
     return ClassMatch(rows, origin, tuple(i for i, r in enumerate(found) if r is None), dropped)
+
+
+def class_names(lineage: Mapping[str, Any], count: int) -> list[str]:
+    """The names of the `count` classes of a model by its lineage; none where it does not say all.
+
+    Equal names would not tell classes apart: then there are none either.
+    """
+    found = lineage.get("classes")
+    found = [str(name) for name in found] if isinstance(found, list | tuple) else []
+    return found if len(found) == count == len(set(found)) else []
 
 
 def class_tables(model: nn.Module) -> list[str]:

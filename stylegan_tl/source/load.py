@@ -28,6 +28,7 @@ class LoadReport:
     mismatched: list[str] = field(default_factory=list)  # shapes differ
     classes: dict[str, str] = field(default_factory=dict)  # of the target, where each comes from
     dropped: list[str] = field(default_factory=list)  # classes of the source alone
+    unused: list[str] = field(default_factory=list)  # classes of the target: the source has none
 
     @property
     def unexplained(self) -> list[str]:
@@ -41,7 +42,10 @@ class LoadReport:
         text = f"{self.network} from {self.taken_from}: {', '.join(counts)}, {rest}"
         origins = [f"{name}: {origin}" for name, origin in self.classes.items()]
         text += f"; classes {'; '.join(origins)}" if origins else ""
-        return text + (f"; without {', '.join(self.dropped)}" if self.dropped else "")
+        text += f"; without {', '.join(self.dropped)}" if self.dropped else ""
+        if not self.unused:
+            return text
+        return f"{text}; no classes, as the source: {', '.join(self.unused)} are one to it"
 
     def record(self) -> dict[str, Any]:
         """Plain numbers and names; the copied ones as a count."""

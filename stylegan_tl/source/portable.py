@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_tl.files import file_sha256
+from stylegan_tl.files import file_sha256, is_safetensors, missing_safetensors, write_atomic
 from stylegan_tl.networks.adapters import fold, unfold
 
-__all__ = ["NETWORKS", "SourceError", "SourceModel", "read_model", "write_portable"]
+__all__ = [
+    "NETWORKS", "IncompleteError", "SourceError", "SourceModel", "read_model", "write_portable",
+]  # fmt: skip
 
 NETWORKS = ("G_ema", "D")  # a transfer starts from what the user saw: G is a copy of G_ema
 _FORMAT = "stylegan_tl.model/1"
@@ -29,6 +30,10 @@ _LARGEST = 1 << 20  # of the whole numbers that a network is built with
 
 class SourceError(ValueError):
     """A source model cannot be read or does not fit."""
+
+
+class IncompleteError(SourceError):
+    """A file ends before what it announces, as a download does that was cut short."""
 
 
 @dataclass
@@ -90,6 +95,11 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
             raise
         why = (str(error).splitlines() or ["no detail"])[0][:400]
         why = "".join(c if c.isprintable() else "?" for c in why)
+        if isinstance(error, IncompleteError):
+            raise IncompleteError(
+                f"{path} is incomplete, as after a download that was cut short ({why}): fetch or "
+                "copy it again"
+            ) from error
         kind = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise SourceError(
             f"{path} is not a model of this project or one that it reads ({kind}{why})"
@@ -101,7 +111,7 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
 
     Raises SourceError for numbers that `dtype` cannot hold.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     meta = {
         "model": model.model,
@@ -118,9 +128,7 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
     for name, tensor in tensors.items():
         if not tensor.isfinite().all() and model.tensors[name].isfinite().all():
             raise SourceError(f"{name} has numbers too large for {str(dtype)[6:]}: use float32")
-    partial = out.with_name(out.name + ".part")
-    save_file(tensors, partial, metadata={"format": _FORMAT, "stylegan_tl": json.dumps(meta)})
-    os.replace(partial, out)
+    write_atomic(out, save(tensors, {"format": _FORMAT, "stylegan_tl": json.dumps(meta)}))
 
 
 def _check(model: SourceModel) -> None:
@@ -179,11 +187,7 @@ def _is_network(model: SourceModel) -> bool:
 
 def _reader_of(path: Path) -> Callable[[Path], SourceModel]:
     """A portable file, by its first bytes, or one of the others."""
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_portable
-    return _read_other
+    return _read_portable if is_safetensors(path) else _read_other
 
 
 def _read_other(path: Path) -> SourceModel:
@@ -196,6 +200,8 @@ def _read_other(path: Path) -> SourceModel:
 def _read_portable(path: Path) -> SourceModel:
     from safetensors import safe_open
 
+    if (missing := missing_safetensors(path)) > 0:
+        raise IncompleteError(f"{missing:,} bytes are missing at its end")
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         if header.get("format") != _FORMAT:

@@ -7,13 +7,14 @@ reads back to the bit. Under `origin` stands what it is, where it comes from, an
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stylegan_tl.files import write_atomic
 from stylegan_tl.networks.layers import FIR, channels
 from stylegan_tl.source.foreign import stylegan2_names as names
 from stylegan_tl.source.foreign.origin import KEY, origin
@@ -137,6 +138,6 @@ def _notes_rosinality(network: dict[str, Any]) -> list[str]:
 
 def _save(tree: dict[str, Any], out: Path) -> None:
     """Write atomically."""
-    partial = out.with_name(out.name + ".part")
-    torch.save(tree, partial)
-    os.replace(partial, out)
+    buffer = io.BytesIO()
+    torch.save(tree, buffer)
+    write_atomic(out, buffer.getvalue())

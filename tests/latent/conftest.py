@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from stylegan_tl.models.dcgan import DCGAN
+from stylegan_tl.models.gangogh import GANGogh
+from stylegan_tl.models.stylegan import StyleGAN
 from stylegan_tl.models.stylegan2 import StyleGAN2
 from stylegan_tl.source.portable import SourceModel, read_model, write_portable
 
@@ -16,7 +18,16 @@ STYLEGAN2 = {
     "channel_max": 16, "mbstd_group_size": 4,
 }  # fmt: skip
 DCGAN_ = {"resolution": 32, "z_dim": 6, "width": 4}
-NETWORKS = {"stylegan2": (StyleGAN2, STYLEGAN2), "dcgan": (DCGAN, DCGAN_)}
+TENSORFLOW = {"kernel": 5, "bias": True, "init": "tf", "noise": "uniform"}
+NETWORKS = {
+    "stylegan2": (StyleGAN2, STYLEGAN2),
+    "dcgan": (DCGAN, DCGAN_),
+    "stylegan": (StyleGAN, STYLEGAN2),
+    "dcgan_tf": (DCGAN, DCGAN_ | TENSORFLOW),
+    "gangogh": (GANGogh, DCGAN_ | {"width_max": 4, "c_dim": 3}),
+    "labelled": (StyleGAN2, STYLEGAN2 | {"c_dim": 3}),
+}
+"""The last two have classes."""
 FAMILIES = tuple(NETWORKS)
 
 
@@ -30,7 +41,9 @@ def write(path: Path, family: str, seed: int, lineage: dict | None = None, **net
     for side in ("G_ema", "D"):
         for name, tensor in getattr(model, side).state_dict().items():
             # also what begins at zero: biases, noise, w_avg; not how far a network has grown
-            if tensor.is_floating_point() and not name.endswith("lod"):
+            if family in ("dcgan_tf", "gangogh", "labelled"):
+                tensor = _drawn(name, tensor, generator)
+            elif tensor.is_floating_point() and not name.endswith("lod"):
                 tensor = tensor + 0.3 * torch.rand(tensor.shape, generator=generator)
                 tensor = tensor / 8 if "torgb.weight" in name else tensor  # pixels in [-1, 1]
             tensors[f"{side}.{name}"] = tensor.clone()
@@ -38,6 +51,19 @@ def write(path: Path, family: str, seed: int, lineage: dict | None = None, **net
     about = {"dataset": f"made/{seed}", "lineage": lineage or {}, "path": path, "sha256": ""}
     write_portable(SourceModel(**how, **about, tensors=tensors), path)
     return path
+
+
+def _drawn(name: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Numbers with which images are neither flat nor cut off, and classes differ."""
+    if not tensor.is_floating_point() or "running_" in name:
+        return tensor
+    drawn = torch.randn(tensor.shape, generator=generator)
+    if tensor.ndim == 4 and ".conv" not in name and "torgb" not in name:  # of a DCGAN
+        return drawn * (3 / (tensor.shape[0] * tensor.shape[-1])) ** 0.5
+    if "gates" in name or "embed" in name:
+        return drawn
+    scale = 0.1 if "torgb.weight" in name else 1.0
+    return (tensor + 0.3 * drawn) * scale
 
 
 def child_of(parent: Path, path: Path, family: str, seed: int, **freeze) -> Path:
@@ -64,6 +90,12 @@ def files(tmp_path_factory) -> dict[str, Path]:
     found["fresh_G"] = child_of(found["stylegan2_source"], root / "fresh.safetensors", "stylegan2",
                                 7, G="scratch", D="source")  # fmt: skip
     return found
+
+
+@pytest.fixture
+def write_model():
+    """`write`, for tests that want a model of their own."""
+    return write
 
 
 @pytest.fixture

@@ -265,5 +265,34 @@ def test_what_a_model_cannot_do_is_said(tool, tmp_path, name, model, word, messa
     assert not (tmp_path / "out").exists()
 
 
+ARGUMENTS = {
+    "interpolate": ["frames=2", "seeds=0-1"],
+    "mix": ["rows=[0]", "columns=[1]"],
+    "truncation": ["seeds=[0]", "psi=[0,1]"],
+    "factorise": ["seeds=[0]", "directions=1", "degrees=[-1,1]"],
+    "blend": ["edge=16", "seeds=[0]"],
+    "pair": ["seeds=[0]", "frames=1"],
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_nothing_is_written_over_unless_that_is_wished(tool, files, tmp_path, name: str) -> None:
+    words = list(ARGUMENTS[name])
+    if name in ("blend", "pair"):
+        words.append(f"source.checkpoint={files['stylegan2_source']}")
+    made = tool(name, "stylegan2_child", *words)
+    assert len(made) == len(list((tmp_path / "out").iterdir()))
+    for path in made.values():  # each alone is not written over, and then nothing is written
+        for other in made.values():
+            other.unlink(missing_ok=True)
+        path.write_text("mine")
+        with pytest.raises(ValueError, match=f"{path.name} would be .* use overwrite=true"):
+            tool(name, "stylegan2_child", *words)
+        assert [p.read_text() for p in (tmp_path / "out").iterdir()] == ["mine"]
+    again = tool(name, "stylegan2_child", *words, "overwrite=true")
+    assert again.keys() == made.keys()
+    assert all(path.read_bytes() != b"mine" for path in again.values())
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

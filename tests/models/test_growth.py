@@ -48,6 +48,22 @@ def test_the_published_schedule(resolution: int, initial: int, train: float, fad
         assert growth.lod(nimg) == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_stage_is_a_resolution_and_how_far_it_has_faded_in() -> None:
+    growth = Growth(32, 8, 0.1, 0.2)  # 8 px for 100 images, 16 px fade in for 200, …
+    seen = {
+        0: (8, 1),
+        100: (8, 1),
+        150: (16, 0.25),
+        299: (16, 0.995),
+        300: (16, 1),
+        450: (32, 0.25),
+    }
+    for nimg, (resolution, share) in {**seen, 600: (32, 1), 9000: (32, 1)}.items():
+        found = growth.stage(nimg)
+        assert found == {"resolution": resolution, "fade_in": pytest.approx(share)}
+    assert Growth(32, start_resolution=32).stage(50) == {}
+
+
 def test_batches_and_iterations_by_resolution() -> None:
     """Counted one by one, also across the changes."""
     growth = Growth(64, 8, 0.0975, 0.0331, None, {"8": 13, 16: 7}, {"64": 0.5})

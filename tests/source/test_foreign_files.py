@@ -66,11 +66,18 @@ RECORDED = {
     ),
 }
 
+RECORDED["stylegan2 A"] = RECORDED["stylegan"]
+
 
 def _stylegan(path: Path, c_dim: int = 0, lod: float = 0.0, fused: object = "auto") -> Path:
     more = {"label_size": c_dim, "fused_scale": fused}
     values = tensorflow_values(layouts.stylegan_variables(c_dim), lod)
     return tensorflow_pickle(path, values, version=3, G_more=more, D_more=more)
+
+
+def _stylegan2_a(path: Path) -> Path:
+    """StyleGAN2's configuration A: that network, in a file of the later version."""
+    return tensorflow_pickle(path, tensorflow_values(layouts.stylegan_variables()), version=4)
 
 
 def _stylegan2(path: Path) -> Path:
@@ -83,6 +90,7 @@ WRITERS = {
     "clamp": lambda path: nvidia_pickle(path, flat=True, clamp=0.5),
     "tensorflow": _stylegan2,
     "stylegan": _stylegan,
+    "stylegan2 A": _stylegan2_a,
     "stylegan, all adjoint": lambda path: _stylegan(path, fused=True),
     "stylegan, labels": lambda path: _stylegan(path, c_dim=3),
     "stylegan, lod 1.25": lambda path: _stylegan(path, lod=1.25),
@@ -238,7 +246,7 @@ def test_stylegan2_of_the_growing_configurations_is_refused(tmp_path: Path) -> N
     variables["synthesis"] = {
         k.replace("4x4/ToRGB", "ToRGB_lod3"): v for k, v in variables["synthesis"].items()
     }
-    with pytest.raises(SourceError, match="configurations A to D"):
+    with pytest.raises(SourceError, match="configurations B to D.*A, E and F are read"):
         read_model(tensorflow_pickle(tmp_path / "a.pkl", tensorflow_values(variables)))
 
 

@@ -244,7 +244,7 @@ def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path: Path) -> Non
 )
 def test_what_is_no_model_is_said_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(content)
-    _refused(tmp_path / "a.pkl", "a.pkl (is not a model of this project|has no)")
+    _refused(tmp_path / "a.pkl", "a.pkl (is not a model of this project|is incomplete|has no)")
 
 
 def test_tensors_come_back_as_torch_saved_them(tmp_path: Path) -> None:

@@ -176,6 +176,16 @@ def test_networks_that_are_not_ours_are_refused_with_the_reason(tmp_path) -> Non
     first = {"generator.convs.0.conv1.weight": torch.zeros(1), "discriminator.x": torch.zeros(1)}
     for name, data, said in (
         ("sg1.pth", {"state_dict": first}, "leaky ReLU before the blur"),
+        (
+            "g.pth",
+            {"state_dict": {"blocks.0.0.deconv0.weight": torch.zeros(2)}, "run_name": "x"},
+            "DCGAN is another network",
+        ),
+        (
+            "d.pth",
+            {"state_dict": {"blocks.0.0.conv0.weight": torch.zeros(2)}, "run_name": "x"},
+            "DCGAN is another network",
+        ),
         ("s.pth", {"state_dict": {"linear0.weight": torch.zeros(2)}, "run_name": "x"}, "StyleGAN2"),
     ):
         torch.save(data, tmp_path / name)

@@ -14,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stylegan_tl.assembly import build, named_source, open_target
 from stylegan_tl.convert import table
+from stylegan_tl.freeze.base import freeze_of
 from stylegan_tl.models.dcgan import DCGAN
 from stylegan_tl.models.training import Training
 from stylegan_tl.restore import rebuild
@@ -72,6 +74,35 @@ def test_a_network_that_is_not_in_the_file_is_not_built(model, changes, said, tm
     path = _described(model, tmp_path / "a.safetensors", network=changed)
     with pytest.raises(SourceError, match=said):
         rebuild(read_model(path))
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "said"),
+    [
+        ("", {"width": 1 << 16}, "does not fit the model"),
+        ("D.", {"width_D": 1 << 16}, "has no D, and describes one of .* numbers"),
+    ],
+)
+def test_training_from_it_builds_nothing_of_that_size(
+    model, without, changes, said, compose, cache, tmp_path, monkeypatch
+) -> None:
+    """Neither the network of the file nor one that it merely describes, whichever command asks."""
+    if without:
+        model.tensors = {k: v for k, v in model.tensors.items() if not k.startswith(without)}
+    path = _described(model, tmp_path / "a.safetensors", network={**NETWORK, **changes})
+    given = ["model=dcgan", "source=checkpoint", f"source.checkpoint={path}", "resolution=32"]
+    config = compose([*given, "target.size=24", f"cache={cache}", "freeze=init_g"])
+    with pytest.raises(SourceError, match=said):
+        named_source(config)
+    data, build_networks = open_target(config).dataset, DCGAN.build
+
+    def watched(self: DCGAN, network: dict) -> Any:
+        assert torch.get_default_device().type == "meta", "memory was taken"
+        return build_networks(self, network)
+
+    monkeypatch.setattr(DCGAN, "build", watched)
+    with pytest.raises(SourceError, match=said):
+        build(config, data, read_model(path), freeze_of(config["freeze"]).strategy)
 
 
 def test_a_file_does_not_say_what_its_own_digest_is(model, tmp_path) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import pickle
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from foreign_layouts import nvidia_pickle
+from recorded import filled
 
 from stylegan_tl import weights
 from stylegan_tl.config import ConfigError, conf_dir, validate
 from stylegan_tl.source import catalogue
 from stylegan_tl.source.catalogue import PRETRAINED, File
+from stylegan_tl.source.portable import read_model, write_portable
+
+RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -53,8 +61,7 @@ def test_entries_are_whole() -> None:
 
 
 def test_a_model_is_fetched_recorded_and_checked(cache, tmp_path, monkeypatch, capsys) -> None:
-    content = b"\x80\x02 weights"
-    (tmp_path / "copy.pkl").write_bytes(content)
+    content = nvidia_pickle(tmp_path / "copy.pkl").read_bytes()
     one = replace(catalogue.find("lsun_church_256"), files=(File("church.pkl", "https://x"),))
     _offer(monkeypatch, one)
     address = (tmp_path / "copy.pkl").as_uri()
@@ -63,6 +70,10 @@ def test_a_model_is_fetched_recorded_and_checked(cache, tmp_path, monkeypatch, c
     assert "NVIDIA Source Code License" in said
     assert "source=pretrained/lsun_church_256 model=stylegan2 resolution=256" in said
     assert (cache / "church.pkl").read_bytes() == content
+    assert {p.name for p in cache.iterdir() if p.suffix != ".lock"} == {
+        "church.pkl",
+        "church.pkl.json",
+    }
     assert hashlib.sha256(content).hexdigest() in (cache / "church.pkl.json").read_text()
     assert weights.main(["verify", "lsun_church_256"]) == 0
     (cache / "church.pkl").write_bytes(b"\x80\x02 others")
@@ -99,19 +110,19 @@ def test_a_web_page_is_not_kept(content: bytes, cache, tmp_path, capsys) -> None
 
 def test_half_a_file_without_a_digest_is_fetched_anew(cache, tmp_path, capsys) -> None:
     """What was left of a download may be half, or of another address: nothing would tell."""
-    content = b"\x80\x02 weights"
-    (tmp_path / "copy.pkl").write_bytes(content)
+    content = nvidia_pickle(tmp_path / "copy.pkl").read_bytes()
     one = catalogue.find("lsun_church_256")
-    cache.mkdir(parents=True)
-    one.path.with_name(one.path.name + ".part").write_bytes(b"\x80\x02 w")
+    coming = cache / ".lsun_church_256"
+    coming.mkdir(parents=True)
+    (coming / f"{one.path.name}.part").write_bytes(b"\x80\x02 w")
+    (coming / one.path.name).write_bytes(b"\x80\x02 of another address")
     assert weights.main(["fetch", one.name, "--url", str(tmp_path / "copy.pkl")]) == 0
     assert one.path.read_bytes() == content
 
 
 def test_a_pair_comes_from_a_folder(cache, tmp_path, capsys) -> None:
     one = catalogue.find("art_landscape_128")
-    for file in one.files:
-        (tmp_path / file.name).write_bytes(b"\x04\x00\x00\x00" + file.name.encode())
+    _pair(tmp_path, one.files)
     assert weights.main(["fetch", one.name, "--url", str(tmp_path / one.files[0].name)]) == 1
     assert "folder that has both files" in capsys.readouterr().err
     assert weights.main(["fetch", one.name, "--url", str(tmp_path)]) == 0
@@ -119,8 +130,57 @@ def test_a_pair_comes_from_a_folder(cache, tmp_path, capsys) -> None:
         "landscape_net_D.t7",
         "landscape_net_G.t7",
     ]
+    assert not (cache / ".art_landscape_128").exists()
     with pytest.raises(ValueError, match="no pretrained source is known as 'x'"):
         catalogue.find("x")
+
+
+def test_a_half_of_a_pair_that_cannot_be_read_keeps_the_other_away_too(
+    cache, tmp_path, capsys
+) -> None:
+    one = catalogue.find("art_landscape_128")
+    _pair(tmp_path, one.files)
+    (tmp_path / one.files[1].name).write_bytes(b"\x80\x02" + bytes(100))
+    assert weights.main(["fetch", one.name, "--url", str(tmp_path)]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"error: {tmp_path / one.files[0].name} is not a model")
+    assert said.endswith("; nothing was kept")
+    assert [p.name for p in cache.iterdir()] == [".art_landscape_128.lock"]
+
+
+@pytest.mark.parametrize("what", ["cut", "hostile", "claims"])
+def test_a_model_that_cannot_be_read_is_not_kept(what: str, cache, tmp_path, capsys) -> None:
+    """`claims`: a network that the file does not hold, and that no memory does."""
+    copy = nvidia_pickle(tmp_path / "copy.pkl")
+    if what == "cut":
+        copy.write_bytes(copy.read_bytes()[:-50_000])
+    elif what == "hostile":
+        copy.write_bytes(pickle.dumps(_Hostile(tmp_path)))
+    else:
+        source = read_model(copy)
+        source.network |= {"channel_base": 1 << 20, "channel_max": 1 << 20}
+        write_portable(source, copy)
+    assert weights.main(["fetch", "lsun_church_256", "--url", str(copy)]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"error: {copy} ")
+    assert said.endswith("; nothing was kept")
+    assert [p.name for p in cache.iterdir()] == [".lsun_church_256.lock"]
+    assert not (tmp_path / "owned").exists()
+
+
+class _Hostile:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder / "owned"),)
+
+
+def _pair(folder: Path, files: tuple[File, ...]) -> None:
+    """A DCGAN's G and D under these names."""
+    layout = RECORDED["pytorch_examples"]["layout"]
+    for file, net in zip(files, "GD", strict=True):
+        torch.save(filled(layout[net]), folder / file.name)
 
 
 def test_a_named_source_brings_its_licence(cache, compose, monkeypatch) -> None:

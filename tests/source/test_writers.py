@@ -17,6 +17,7 @@ import torch
 from stylegan_tl.convert import main
 from stylegan_tl.models.stylegan2 import StyleGAN2
 from stylegan_tl.models.training import Training
+from stylegan_tl.restore import rebuild
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model, write_portable
 from stylegan_tl.source.writers import write_nvidia, write_rosinality
 
@@ -57,6 +58,21 @@ def test_rosinalitys_layout_holds_the_model_to_the_bit(tmp_path) -> None:
         wanted = RECORDED["rosinality"]["layout"][key]
         assert {k: list(v.shape) for k, v in found[key].items()} == wanted
     assert found["g"].keys() == found["g_ema"].keys()
+
+
+@pytest.mark.parametrize("write", [write_rosinality, write_nvidia])
+def test_what_no_tensor_shows_comes_back_too(write, tmp_path) -> None:
+    """Limits of activations and the group of the minibatch statistics decide what D says."""
+    source = _source(clamp=0.75, mbstd_group_size=2)
+    write(source, tmp_path / "k.pt")
+    found = read_model(tmp_path / "k.pt")
+    _same(found, source)
+    images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = [rebuild(model).D(images) for model in (source, found)]
+    assert torch.equal(*logits)
+    plain = write_rosinality(_source(), tmp_path / "plain.pt")
+    assert not [note for note in plain if "groups" in note or "limit" in note]
 
 
 @pytest.mark.parametrize("write", [write_rosinality, write_nvidia])

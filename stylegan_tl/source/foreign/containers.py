@@ -14,12 +14,14 @@ from stylegan_tl.source.foreign.names import NAMES, storage_dtype
 from stylegan_tl.source.foreign.pickles import Make, read_pickle
 from stylegan_tl.source.foreign.torch7 import is_torch7, read_torch7
 from stylegan_tl.source.foreign.values import Budget, Storage, check_tree
-from stylegan_tl.source.portable import SourceError
+from stylegan_tl.source.portable import IncompleteError, SourceError
 
 __all__ = ["opened", "read_pickles"]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_ZIP_END, _ZIP_LAST = b"PK\x05\x06", 22  # the last record of a zip, and its bytes
+_ZIP_TAIL = _ZIP_LAST + 0xFFFF  # with the longest comment after it
 _DIRECTORY = 4 << 20  # bytes of a zip's list of entries, each of which becomes an object
 
 
@@ -35,12 +37,20 @@ def opened(path: Path) -> Iterator[Any]:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             budget = Budget(len(data))
             if data[:4] == b"PK\x03\x04":
+                if _is_cut(data):
+                    raise IncompleteError("a zip without the list of entries at its end")
                 limited = _Limited(file, _DIRECTORY)
                 with zipfile.ZipFile(limited) as archive:
                     limited.most = len(data)
                     yield _checked(_read_zip(archive, len(data), budget))
             else:
                 yield _checked(_read_data(data, budget))
+
+
+def _is_cut(data: mmap.mmap) -> bool:
+    """Whether a zip lacks its last record, or a part of it."""
+    at = data.rfind(_ZIP_END, max(len(data) - _ZIP_TAIL, 0))
+    return at < 0 or at + _ZIP_LAST > len(data)
 
 
 def _checked(root: Any) -> Any:
@@ -162,5 +172,5 @@ def _place(file: BinaryIO, keys: Any, places: dict[str, tuple[int, int]], end: i
         start, size = position + 8, places[key][1]
         position = start + size
         if position > end:
-            raise SourceError("the file ends within a storage")
+            raise IncompleteError("the file ends within a storage")
         places[key] = (start, size)

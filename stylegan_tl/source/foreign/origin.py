@@ -14,6 +14,8 @@ from stylegan_tl.source.portable import SourceError, SourceModel
 __all__ = ["KEY", "UNKNOWN_LICENCE", "licence_of", "origin", "recall"]
 
 KEY = "origin"
+_UNSEEN = ("clamp", "mbstd_group_size")
+"""Of a network: what no tensor shows, and another project's layout need not hold."""
 UNKNOWN_LICENCE = "not in the file: it is that of whoever trained it"
 _OWN = "no licence was recorded: it is that of whoever trained it, on images with their own"
 
@@ -64,6 +66,8 @@ def recall(model: SourceModel, data: Any) -> SourceModel:
     fits = isinstance(found, dict) and found.get("model") == model.model
     if not fits or not isinstance(found.get("lineage"), dict):
         raise SourceError(f"its {KEY!r} does not describe the model in it")
+    told = found.get("network")
+    model.network |= {k: told[k] for k in _UNSEEN if k in told} if isinstance(told, dict) else {}
     model.lineage = found["lineage"]
     model.nimg, model.dataset = int(found["nimg"]), str(found["dataset"])
     model.extra["licence"] = str(found["licence"])

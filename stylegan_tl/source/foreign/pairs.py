@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from stylegan_tl.source.foreign.containers import opened
 from stylegan_tl.source.foreign.values import Budget
-from stylegan_tl.source.portable import SourceError
+from stylegan_tl.source.portable import IncompleteError, SourceError
 
 __all__ = ["both", "partner"]
 
@@ -51,7 +51,18 @@ def both(
             )
         yield found, Budget(size)
         return
-    with opened(other) as more:
+    with _beside(other) as more:
         if role(more) in (None, own):
             raise SourceError(f"{other.name} beside it is not the other network of the pair")
         yield {**found, role(more): more}, Budget(size + other.stat().st_size)
+
+
+@contextmanager
+def _beside(other: Path) -> Iterator[Any]:
+    """`opened`, whose error names the file if it is this one that ends too early."""
+    with ExitStack() as stack:
+        try:
+            data = stack.enter_context(opened(other))
+        except IncompleteError as error:
+            raise IncompleteError(f"{other.name} beside it: {error}") from error
+        yield data

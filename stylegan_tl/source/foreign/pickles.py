@@ -8,11 +8,11 @@ is not in it ends the reading. Only plain values are keys, so nothing hashes or 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from stylegan_tl.source.foreign.values import Budget, Name, Record
-from stylegan_tl.source.portable import SourceError
+from stylegan_tl.source.portable import IncompleteError, SourceError
 
 __all__ = ["Make", "key_of", "read_pickle"]
 
@@ -44,12 +44,23 @@ def read_pickle(
     """
     budget.pickle()
     machine = _Machine(names, budget, persistent)
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == "STOP":
+    for name, argument in _operations(file):
+        if name == "STOP":
             return machine.pop()
         budget.step()
-        machine.run(opcode.name, argument)
+        machine.run(name, argument)
     raise SourceError("a pickle without an end")
+
+
+def _operations(file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """Name and argument of each; IncompleteError where the file ends within one or without STOP."""
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            yield opcode.name, argument
+    except ValueError as error:
+        if file.read(1):
+            raise
+        raise IncompleteError(str(error)) from error
 
 
 class _Machine:

@@ -24,6 +24,8 @@ GROUP = 4
 """Of its minibatch statistics: the default that its configurations leave."""
 _HEAD = "linear1"
 _AUXILIARY = ("linear2.", "linear_mi.", "embedding_mi.", "info_")
+_DCGAN = ("blocks.0.0.deconv0.", "blocks.0.0.conv0.")
+"""Of G and of D in its `src/models/deep_conv.py` (03b02d5)."""
 _OTHER_LABELS = "a way of conditioning D that this project has not: G comes alone"
 
 
@@ -59,6 +61,12 @@ def _role(data: Any) -> str | None:
         return "G"
     if "b4.fc.weight" in state:
         return "D"
+    if any(name.startswith(_DCGAN) for name in state):
+        raise SourceError(
+            "PyTorch-StudioGAN's DCGAN is another network than the one here: its G ends in a 3 x 3 "
+            "convolution at full size and does not normalise at 4 px, its D has two convolutions "
+            "at each size and sums what the last one leaves"
+        )
     raise SourceError("a PyTorch-StudioGAN network that is no StyleGAN2")
 
 

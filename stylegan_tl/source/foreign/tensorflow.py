@@ -1,4 +1,7 @@
-"""TensorFlow pickles of StyleGAN (2019) and StyleGAN2 (2020, configurations E and F; ADA's).
+"""TensorFlow pickles of StyleGAN (2019) and StyleGAN2 (2020, configurations A, E and F; ADA's).
+
+StyleGAN2's configuration A is the network of StyleGAN: its source file there is the same but for
+the licence (stylegan 1e0d5c7 and stylegan2 bf0fe0b, `training/networks_stylegan.py`).
 
 A file is (G, D, Gs), each a `dnnlib.tflib.network.Network`: version, arguments, variables by name,
 and parts that are networks themselves. Convolutions are [k, k, in, out] there, dense layers

@@ -20,9 +20,12 @@ LICENCE = (
 
 
 def convert(moves: Moves, G: Options, D: Options) -> SourceModel:
-    """Gs and D of configurations E and F; SourceError for the others."""
+    """Gs and D of configurations E and F; SourceError for B to D. A is a StyleGAN."""
     if "Gs.synthesis/4x4/ToRGB/weight" not in moves.source:
-        raise SourceError("a StyleGAN2 of configurations A to D: E and F are read")
+        raise SourceError(
+            "a StyleGAN2 of configurations B to D, whose G grows and demodulates: here what grows "
+            "is a StyleGAN and what demodulates does not grow; A, E and F are read"
+        )
     network = _generator(G)
     why = _discriminator(D, network)
     _move_mapping(moves, network)

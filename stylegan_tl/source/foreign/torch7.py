@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stylegan_tl.source.foreign.values import Budget, Limits, Record, Storage, Stored
-from stylegan_tl.source.portable import SourceError
+from stylegan_tl.source.portable import IncompleteError, SourceError
 
 __all__ = ["is_torch7", "read_torch7"]
 
@@ -161,14 +161,13 @@ class _Reader:
         start = self.at
         self.at += struct.calcsize(form)
         if self.at > len(self.data):
-            raise SourceError(f"the file ends at byte {len(self.data)} in the middle of a value")
+            raise IncompleteError(f"it ends at byte {len(self.data)} in the middle of a value")
         return struct.unpack_from(form, self.data, start)
 
     def _count(self, count: int, width: int) -> int:
         """A count of things of `width` bytes or more, if so many can follow."""
         left = len(self.data) - self.at
         if not 0 <= count * width <= left:
-            raise SourceError(
-                f"{count} items at byte {self.at} of {len(self.data)}: more than follow"
-            )
+            kind = SourceError if count < 0 else IncompleteError
+            raise kind(f"{count} items at byte {self.at} of {len(self.data)}: more than follow")
         return count
