@@ -215,7 +215,9 @@ class Freeze(pl.Callback):
         whole = [m for m in modules if _is_frozen(m)]
         self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._still = [m for m in whole if m not in self._batch_norm]
-        self._still += [m for name, m in model.named_modules() if _is_counter(m, name, self._frozen)]
+        self._still += [
+            m for name, m in model.named_modules() if _is_counter(m, name, self._frozen)
+        ]
         self._keep_still(model)
 
     def _keep_still(self, model: nn.Module) -> None:

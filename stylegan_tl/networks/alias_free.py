@@ -110,9 +110,7 @@ def radial_lowpass(taps: int, band: Band, rate: int) -> Tensor | None:
         return None
     at = _places(taps) / rate
     radius = (2 * math.pi * band.cutoff) * torch.hypot(at[:, None], at[None, :])
-    jinc = torch.where(
-        radius == 0, 0.5, torch.special.bessel_j1(radius) / radius.clamp_min(1e-30)
-    )
+    jinc = torch.where(radius == 0, 0.5, torch.special.bessel_j1(radius) / radius.clamp_min(1e-30))
     window = _kaiser(taps, band, rate)
     return _unit(jinc * window.outer(window))
 

@@ -105,7 +105,9 @@ class SynthesisLayer(nn.Module):
         make = radial_lowpass if radial else lowpass
         self.register_buffer("up_filter", lowpass(taps[0], before, rate), persistent=False)
         self.register_buffer("down_filter", make(taps[1], after, rate), persistent=False)
-        self.padding = _padding(before.size + design.kernel - 1, after.size, self.up, self.down, taps)
+        self.padding = _padding(
+            before.size + design.kernel - 1, after.size, self.up, self.down, taps
+        )
 
     def forward(self, x: Tensor, w: Tensor, *, clamp: float | None, beta: float | None) -> Tensor:
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H', W']`."""
@@ -174,6 +176,7 @@ class Synthesis(nn.Module):
     """ws to an image: Fourier features, layers of growing bandwidth, ToRGB."""
 
     skips = False  # one ToRGB, at the end
+    takes_transform = True
 
     def __init__(
         self,
@@ -230,10 +233,10 @@ class Synthesis(nn.Module):
     ) -> Tensor:
         """Map `ws [N, num_ws, w_dim]` to images `[N, 3, R, R]`, float32, range about [-1, 1].
 
-        `transform [3, 3]` takes a place of the wanted image to the place of the usual one that is
-        to be seen there, the image from -1/2 to 1/2, x before y. With `magnitude_beta` layers in
-        training mode move their magnitudes. `noise` and `generator` are those of other families:
-        they change nothing here.
+        `transform [3, 3]`, or one per sample, takes a place of the wanted image to the place of the
+        usual one that is to be seen there, the image from -1/2 to 1/2, x before y. With
+        `magnitude_beta` layers in training mode move their magnitudes. `noise` and `generator` are
+        those of other families: they change nothing here.
         """
         check_noise(noise)
         w, first, x = ws.float().unbind(dim=1), 0, None
@@ -314,8 +317,8 @@ def _places(rigid: Tensor, transform: Tensor | None) -> tuple[Tensor, Tensor]:
     offset = -rigid[:, 2:]
     if transform is None:
         return turn, torch.einsum("nij,nj->ni", turn, offset)
-    offset = offset + transform[:2, 2]
-    return turn @ transform[:2, :2], torch.einsum("nij,nj->ni", turn, offset)
+    offset = offset + transform[..., :2, 2]
+    return turn @ transform[..., :2, :2], torch.einsum("nij,nj->ni", turn, offset)
 
 
 def _padding(size: int, wanted: int, up: int, down: int, taps: list[int]) -> list[int]:
