@@ -1,4 +1,4 @@
-"""StyleGAN3 (Karras et al. 2021, arXiv:2106.12423) as a LightningModule: magnitudes, blurred start."""
+"""StyleGAN3 (Karras et al. 2021, arXiv:2106.12423) as a LightningModule."""
 
 from __future__ import annotations
 

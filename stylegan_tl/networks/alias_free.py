@@ -21,9 +21,9 @@ __all__ = ["Band", "Design", "bands", "lowpass", "radial_lowpass"]
 class Design:
     """What fixes the layers of a generator; the defaults are StyleGAN3-T's.
 
-    Of the `num_layers` layers before ToRGB the last `num_critical` are sampled critically. `margin`:
-    pixels beyond each side of the image. `filter_size`: taps of a filter per sample of the lower
-    rate. `lrelu_upsampling`: the rate of the nonlinearity relative to its output's. `kernel` is the
+    Of the `num_layers` layers before ToRGB the last `num_critical` are sampled critically.
+    `margin`: pixels beyond each side of the image. `filter_size`: taps of a filter per sample of
+    the lower rate. `lrelu_upsampling`: the rate of the nonlinearity relative to its output's. `kernel` is the
     convolutions' size; `radial` makes the filters of all layers but the critical ones radially
     symmetric, for equivariance to rotation. Raises ValueError for numbers that make no generator.
     """
