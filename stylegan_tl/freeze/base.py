@@ -50,7 +50,8 @@ class Freeze(pl.Callback):
     a module all of whose parameters are frozen, or that has frozen statistics alone, stays in eval
     mode, so that `w_avg` does not move either, and batch normalisation follows the policy. The
     optimizers still list every parameter and skip those without a gradient, so a checkpoint has one
-    form under every strategy but those that adapt: there the frozen tensors have their changes beside them (networks/adapters.py).
+    form under every strategy but those that adapt: there the frozen tensors have their changes
+    beside them (networks/adapters.py).
     Anchors become the model's penalties; a schedule narrows what trains, by the model's clock.
     """
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +9,9 @@ from cuda_ops.upfirdn2d import filter2d
 from stylegan_tl.ema import half_life_decay
 from stylegan_tl.models.style_based import StyleBased
 from stylegan_tl.networks import stylegan3
-from stylegan_tl.networks.alias_free import Design
 from stylegan_tl.processes import ranks
 
-__all__ = ["StyleGAN3", "generator_arguments", "judge_arguments"]
+__all__ = ["StyleGAN3"]
 
 
 class StyleGAN3(StyleBased):
@@ -54,11 +51,10 @@ class StyleGAN3(StyleBased):
         self.blur_init_sigma, self.blur_fade_kimg = blur_init_sigma, blur_fade_kimg
 
     def build(self, network: dict) -> tuple[nn.Module, nn.Module]:
-        """G takes all but what is D's."""
-        G = stylegan3.Generator(**generator_arguments(network), miner=network.get("miner", False))
-        return G, stylegan3.Discriminator(
-            **judge_arguments(network), mbstd_group_size=network["mbstd_group_size"]
-        )
+        """G and D by what each takes of the dictionary."""
+        of_G, of_D = stylegan3.arguments(network)
+        G = stylegan3.Generator(**of_G, miner=network.get("miner", False))
+        return G, stylegan3.Discriminator(**of_D, mbstd_group_size=network["mbstd_group_size"])
 
     def synthesise(self, z: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """Fakes; in a step of G its layers' magnitudes move, as the mean w does."""
@@ -78,23 +74,6 @@ class StyleGAN3(StyleBased):
     def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Blurred first, reals and fakes alike."""
         return super()._augmented(_blurred(images, self.blur_sigma), generator)
-
-
-def generator_arguments(network: dict) -> dict:
-    """The arguments of `stylegan3.Generator` in a network dictionary, without the miner."""
-    shape = ("resolution", "z_dim", "w_dim", "num_mapping_layers", "channel_base", "channel_max")
-    given = {k: network[k] for k in (*shape, "c_dim", "clamp", "output_scale") if k in network}
-    design = {f.name: network[f.name] for f in fields(Design) if f.name in network}
-    return {**given, "design": Design(**design)}
-
-
-def judge_arguments(network: dict) -> dict:
-    """Those of `stylegan3.Discriminator`, without the group size of its minibatch statistics."""
-    own = {k: network.get(f"{k}_D") or network[k] for k in ("channel_base", "channel_max")}
-    limit = network.get("clamp", 256.0)
-    return {**own, "resolution": network["resolution"], "c_dim": network.get("c_dim", 0)} | {
-        "clamp": limit
-    }
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Band", "Design", "bands", "lowpass", "radial_lowpass"]
+__all__ = ["Band", "Design", "Step", "bands", "filters", "lowpass", "radial_lowpass", "steps"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Design:
 
     Of the `num_layers` layers before ToRGB the last `num_critical` are sampled critically.
     `margin`: pixels beyond each side of the image. `filter_size`: taps of a filter per sample of
-    the lower rate. `lrelu_upsampling`: the rate of the nonlinearity relative to its output's. `kernel` is the
-    convolutions' size; `radial` makes the filters of all layers but the critical ones radially
-    symmetric, for equivariance to rotation. Raises ValueError for numbers that make no generator.
+    the lower rate. `lrelu_upsampling`: the rate of the nonlinearity relative to its output's.
+    `kernel` is the convolutions' size; `radial` makes the filters of all layers but the critical
+    ones radially symmetric, for equivariance to rotation. Raises ValueError for numbers that make
+    no generator.
     """
 
     num_layers: int = 14
@@ -88,6 +89,41 @@ def bands(resolution: int, design: Design) -> list[Band]:
         size = resolution if margin == 0 else rate + 2 * margin
         found.append(Band(rate, cutoff, max(stopband, rate / 2) - cutoff, size))
     return found
+
+
+class Step(NamedTuple):
+    """Layer number `i`, from a band of so many channels to another; the last is ToRGB's."""
+
+    i: int
+    before: Band
+    after: Band
+    in_channels: int
+    out_channels: int
+    radial: bool
+
+
+def steps(
+    resolution: int, design: Design, *, channel_base: int, channel_max: int, img_channels: int
+) -> list[Step]:
+    """All layers; their channels fall with the cutoff from `channel_max` on (section 3.2)."""
+    plan = bands(resolution, design)
+    widths = [round(min(channel_base / 2 / band.cutoff, channel_max)) for band in plan]
+    widths[-1] = img_channels
+    found = []
+    for i, after in enumerate(plan):
+        before = max(i - 1, 0)
+        radial = design.radial and i < design.num_layers - design.num_critical
+        found.append(Step(i, plan[before], after, widths[before], widths[i], radial))
+    return found
+
+
+def filters(step: Step, design: Design) -> tuple[Tensor | None, Tensor | None]:
+    """The filters of a layer's nonlinearity, up to its rate and down again."""
+    rate = step.after.rate * design.lrelu_upsampling
+    factors = (rate // step.before.rate, design.lrelu_upsampling)
+    taps = [design.filter_size * factor if factor > 1 else 1 for factor in factors]
+    make = radial_lowpass if step.radial else lowpass
+    return lowpass(taps[0], step.before, rate), make(taps[1], step.after, rate)
 
 
 def lowpass(taps: int, band: Band, rate: int) -> Tensor | None:

@@ -8,7 +8,9 @@ in use in the field. There is no noise: what the image shows follows from w alon
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +18,29 @@ from torch import Tensor, nn
 from cuda_ops.conv2d import conv2d
 from cuda_ops.filtered_lrelu import filtered_lrelu
 from stylegan_tl.networks import stylegan2
-from stylegan_tl.networks.alias_free import Band, Design, bands, lowpass, radial_lowpass
+from stylegan_tl.networks.alias_free import Band, Design, Step, filters, steps
 from stylegan_tl.networks.layers import FullyConnected, check_noise, demodulation, laid_out
-from stylegan_tl.networks.stylegan2 import Discriminator, Mapping
+from stylegan_tl.networks.stylegan2 import Discriminator
 
-__all__ = ["Discriminator", "Generator", "Synthesis"]
+__all__ = ["Discriminator", "Generator", "Synthesis", "arguments"]
+
+_CLAMP = 256.0
+
+
+def arguments(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of `Generator` and of `Discriminator` in a network dictionary.
+
+    Without the miner and the group size of the minibatch statistics. What the dictionary does not
+    name of `Design` and of the scale and limits is as published.
+    """
+    both = {"c_dim": network.get("c_dim", 0), "clamp": network.get("clamp", _CLAMP)}
+    both |= {"resolution": network["resolution"]}
+    own = ("z_dim", "w_dim", "num_mapping_layers", "channel_base", "channel_max")
+    of_G = {**both, **{k: network[k] for k in own}}
+    of_G["output_scale"] = network.get("output_scale", 0.25)
+    chosen = {f.name: network[f.name] for f in fields(Design) if f.name in network}
+    widths = {k: network.get(f"{k}_D") or network[k] for k in ("channel_base", "channel_max")}
+    return {**of_G, "design": Design(**chosen)}, {**both, **widths}
 
 
 class FourierInput(nn.Module):
@@ -81,33 +101,21 @@ class Magnitude(nn.Module):
 class SynthesisLayer(nn.Module):
     """Normalise, modulated convolution, bias, leaky relu at a higher rate, to the next band."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        before: Band,
-        after: Band,
-        *,
-        w_dim: int,
-        design: Design,
-        radial: bool,
-    ) -> None:
+    def __init__(self, step: Step, design: Design, *, w_dim: int) -> None:
         super().__init__()
-        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, design.kernel, design.kernel)
-        )
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.affine = FullyConnected(w_dim, step.in_channels, bias_init=1)
+        shape = (step.out_channels, step.in_channels, design.kernel, design.kernel)
+        self.weight = nn.Parameter(torch.randn(shape))
+        self.bias = nn.Parameter(torch.zeros(step.out_channels))
         self.magnitude = Magnitude()
-        rate = after.rate * design.lrelu_upsampling
-        self.up, self.down = rate // before.rate, rate // after.rate
-        taps = [design.filter_size * factor if factor > 1 else 1 for factor in (self.up, self.down)]
-        make = radial_lowpass if radial else lowpass
-        self.register_buffer("up_filter", lowpass(taps[0], before, rate), persistent=False)
-        self.register_buffer("down_filter", make(taps[1], after, rate), persistent=False)
-        self.padding = _padding(
-            before.size + design.kernel - 1, after.size, self.up, self.down, taps
-        )
+        self.up = step.after.rate * design.lrelu_upsampling // step.before.rate
+        self.down = design.lrelu_upsampling
+        up, down = filters(step, design)
+        self.register_buffer("up_filter", up, persistent=False)
+        self.register_buffer("down_filter", down, persistent=False)
+        taps = sum(1 if f is None else len(f) for f in (up, down))
+        size = step.before.size + design.kernel - 1
+        self.padding = _padding(size, step.after.size, self.up, self.down, taps)
 
     def forward(self, x: Tensor, w: Tensor, *, clamp: float | None, beta: float | None) -> Tensor:
         """Map `[N, I, H, W]` and `w [N, w_dim]` to `[N, O, H', W']`."""
@@ -192,28 +200,23 @@ class Synthesis(nn.Module):
     ) -> None:
         super().__init__()
         self.output_scale, self.clamp = output_scale, clamp
-        plan = bands(resolution, design)
-        widths = [round(min(channel_base / 2 / band.cutoff, channel_max)) for band in plan]
-        first = FourierInput(widths[0], plan[0], w_dim=w_dim)
+        *inner, last = steps(
+            resolution,
+            design,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            img_channels=img_channels,
+        )
+        first = FourierInput(inner[0].in_channels, inner[0].before, w_dim=w_dim)
         layers: dict[int, dict[int, SynthesisLayer]] = {}
-        for i, after in enumerate(plan[:-1]):
-            before = max(i - 1, 0)
-            radial = design.radial and i < design.num_layers - design.num_critical
-            made = SynthesisLayer(
-                widths[before],
-                widths[i],
-                plan[before],
-                after,
-                w_dim=w_dim,
-                design=design,
-                radial=radial,
-            )
-            layers.setdefault(after.rate, {})[i] = made
+        for step in inner:
+            made = SynthesisLayer(step, design, w_dim=w_dim)
+            layers.setdefault(step.after.rate, {})[step.i] = made
         self.resolutions = [*layers]
         for r in self.resolutions:
             block = Block(layers[r], first if r == self.resolutions[0] else None)
             self.add_module(f"b{r}", block)
-        block.torgb = ToRGB(widths[-2], img_channels, w_dim=w_dim)
+        block.torgb = ToRGB(last.in_channels, img_channels, w_dim=w_dim)
         self.num_ws = design.num_layers + 2
 
     @property
@@ -265,7 +268,7 @@ class Generator(nn.Module):
         channel_max: int = 512,
         design: Design | None = None,
         output_scale: float = 0.25,
-        clamp: float | None = 256.0,
+        clamp: float | None = _CLAMP,
     ) -> None:
         super().__init__()
         self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
@@ -280,7 +283,7 @@ class Generator(nn.Module):
             clamp=clamp,
         )
         self.num_ws = self.synthesis.num_ws
-        self.mapping = Mapping(
+        self.mapping = stylegan2.Mapping(
             z_dim=z_dim,
             c_dim=c_dim,
             w_dim=w_dim,
@@ -321,12 +324,13 @@ def _places(rigid: Tensor, transform: Tensor | None) -> tuple[Tensor, Tensor]:
     return turn @ transform[..., :2, :2], torch.einsum("nij,nj->ni", turn, offset)
 
 
-def _padding(size: int, wanted: int, up: int, down: int, taps: list[int]) -> list[int]:
-    """[x0, x1, y0, y1] of a filtered leaky relu that takes `size` samples to `wanted` ones.
+def _padding(size: int, wanted: int, up: int, down: int, taps: int) -> list[int]:
+    """[x0, x1, y0, y1] of a filtered leaky relu that takes `size` samples to `wanted` ones,
+    with so many `taps` in both filters.
 
     Samples stand in the middle of their pixels at every rate (appendix C.3): what an even number
     of samples leaves over is cut or added in front.
     """
-    total = (wanted - 1) * down + 1 + sum(taps) - 2 - size * up
+    total = (wanted - 1) * down + 1 + taps - 2 - size * up
     front = (total + up) // 2
     return [front, total - front, front, total - front]
