@@ -207,7 +207,7 @@ def _least(alone: int, rounds: int) -> int:
 
 def _lacking(protocol: Protocol, spaces: str, source: bool, moves: bool) -> Iterable[str]:
     if protocol.needs("G") and not spaces:
-        yield "it needs a generator, not images"
+        yield "paths and motions need a generator, not images"
     elif protocol.needs("transform") and not moves:
         yield "the input of this generator cannot be moved: only that of a StyleGAN3 can"
     elif protocol.space and protocol.space[0] not in spaces:
