@@ -15,6 +15,7 @@ from stylegan_tl.assembly import Target, cache_of, open_domain
 from stylegan_tl.callbacks import EvaluationSamples
 from stylegan_tl.config import pretrain_config
 from stylegan_tl.data.open import kind_of, open_dataset
+from stylegan_tl.metrics.equivariance import takes_transform
 from stylegan_tl.metrics.evaluate import check, evaluate
 from stylegan_tl.metrics.fakes import Fakes
 from stylegan_tl.metrics.features import Extractor, check_extractor, load_extractor
@@ -92,7 +93,8 @@ def check_metrics(config: dict[str, Any], target: Target, G: nn.Module, transfer
     metric, spaces = config["metric"], "zw" if hasattr(G, "mapping") else "z"
     transfers = transfers and source["kind"] != "scratch"
     rounds = metric.get("rounds", 0)
-    check(metric["names"], sizes, spaces=spaces, source=transfers, rounds=rounds)
+    known = dict(spaces=spaces, source=transfers, moves=takes_transform(G))
+    check(metric["names"], sizes, **known, rounds=rounds)
 
 
 def reals_of(config: dict[str, Any], target: Target) -> dict[str, Any]:

@@ -18,6 +18,7 @@ __all__ = ["check_fit", "examine", "rebuild", "restore"]
 _MODELS = (
     "stylegan_tl.models.stylegan2.StyleGAN2",
     "stylegan_tl.models.stylegan.StyleGAN",
+    "stylegan_tl.models.stylegan3.StyleGAN3",
     "stylegan_tl.models.dcgan.DCGAN",
     "stylegan_tl.models.gangogh.GANGogh",
 )

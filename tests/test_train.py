@@ -185,6 +185,7 @@ def test_killed_at_any_moment_and_resumed_is_bit_identical(
 @pytest.mark.parametrize(
     ("model", "more"),
     [
+        ("stylegan3_small", ["model.blur_init_sigma=2", "model.blur_fade_kimg=0.04"]),
         ("gangogh_small", ["model.pretrain_kimg=0.02"]),  # the kill is in its second phase
         ("dcgan_tf_small", ["model.training.label_flipping=0.2", "model.training.D_steps=2"]),
         ("dcgan_tf_small", ["model.training.loss=wgan_gp", "model.network.norm_D=layer"]),

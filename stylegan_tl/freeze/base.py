@@ -47,10 +47,11 @@ class Freeze(pl.Callback):
     """Keeps still what a strategy says.
 
     The set is computed once, before the optimizers are built. Parameters lose `requires_grad`;
-    a module all of whose parameters are frozen stays in eval mode, so that `w_avg` does not move
-    either, and batch normalisation follows the policy. The optimizers still list every parameter
-    and skip those without a gradient, so a checkpoint has one form under every strategy but those
-    that adapt: there the frozen tensors have their changes beside them (networks/adapters.py).
+    a module all of whose parameters are frozen, or that has frozen statistics alone, stays in eval
+    mode, so that `w_avg` does not move either, and batch normalisation follows the policy. The
+    optimizers still list every parameter and skip those without a gradient, so a checkpoint has one
+    form under every strategy but those that adapt: there the frozen tensors have their changes
+    beside them (networks/adapters.py).
     Anchors become the model's penalties; a schedule narrows what trains, by the model's clock.
     """
 
@@ -68,6 +69,7 @@ class Freeze(pl.Callback):
         self._source: Source | None = None
         self._phase: tuple[Stage | None, frozenset[str]] = (None, frozenset())
         self._allowed: set[str] = set()  # what trains when no stage says otherwise
+        self._frozen: frozenset[str] = frozenset()
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
@@ -121,6 +123,7 @@ class Freeze(pl.Callback):
         new = tuple(getattr(model, "reinitialised", ())) or ("\0",)
         self._kept_moving = sorted(n for n in frozen if n.startswith(new))
         frozen -= set(self._kept_moving)
+        self._frozen = frozenset(frozen)
         for name, parameter in model.named_parameters():
             if name in frozen:
                 parameter.requires_grad_(False)
@@ -213,6 +216,9 @@ class Freeze(pl.Callback):
         whole = [m for m in modules if _is_frozen(m)]
         self._batch_norm = [m for m in whole if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._still = [m for m in whole if m not in self._batch_norm]
+        self._still += [
+            m for name, m in model.named_modules() if _is_counter(m, name, self._frozen)
+        ]
         self._keep_still(model)
 
     def _keep_still(self, model: nn.Module) -> None:
@@ -276,3 +282,9 @@ def _check_anchored(anchor: Anchor, strategy: Strategy) -> None:
 def _is_frozen(module: nn.Module) -> bool:
     parameters = list(module.parameters())
     return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
+def _is_counter(module: nn.Module, path: str, frozen: frozenset[str]) -> bool:
+    """Whether it has statistics and no parameters, and all that it has is frozen."""
+    names = [f"{path}.{name}" for name in module.state_dict()]
+    return bool(names) and not any(True for _ in module.parameters()) and frozen.issuperset(names)

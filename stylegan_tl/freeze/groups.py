@@ -20,7 +20,8 @@ GROUPS = {
     "mapping": "z (and label) to w; D's is that of the label",
     "embed": "the table of classes",
     "miner": "z to the z that the mapping network or the first deconvolution gets (freeze=miner)",
-    "const": "what the synthesis starts from: StyleGAN2's constant, DCGAN's first deconvolution",
+    "const": "what the synthesis starts from: StyleGAN2's constant, StyleGAN3's Fourier features, "
+    "DCGAN's first deconvolution",
     "block": "everything at one resolution; the discriminator's head is no block",
     "conv": "convolutions with their biases, without the layers to and from RGB",
     "affine": "w to styles; in a DCGAN the scale and shift of batch normalisation",
@@ -115,9 +116,22 @@ _STYLEGAN = {
         (r"lod", ""),
     ),
 }
+_STYLEGAN3 = {
+    "G": (
+        *_STYLEGAN2["G"][:4],
+        (r"synthesis\.b(?P<r>\d+)\.input\.affine\..*", "const affine style block"),
+        (r"synthesis\.b(?P<r>\d+)\.input\.(weight|freqs|phases)", "const block"),
+        (r"synthesis\.b(?P<r>\d+)\.L\d+\.affine\..*", "affine style block"),
+        (r"synthesis\.b(?P<r>\d+)\.L\d+\.(weight|bias)", "conv block"),
+        (r"synthesis\.b(?P<r>\d+)\.L\d+\.magnitude\.ema", "block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\.affine\..*", "torgb affine style block"),
+        (r"synthesis\.b(?P<r>\d+)\.torgb\.(weight|bias|magnitude\.ema)", "torgb block"),
+    ),
+}
 _RULES = {
     "stylegan2": _STYLEGAN2,
     "stylegan": _STYLEGAN,
+    "stylegan3": _STYLEGAN3,  # its D is StyleGAN2's
     "dcgan": _DCGAN,
     "gangogh": _GANGOGH,
 }

@@ -36,7 +36,7 @@ def make(config: dict[str, Any]) -> Made:
     source, child, how = kin_of(config)
     models = {"source": rebuild(source), "child": rebuild(child)}
     look = look_of(config, models["child"])
-    edges = _checked(edges, child.network["resolution"])
+    edges = _checked(edges, models["child"])
     out = open_out(config, *(f"blend{edge}.safetensors" for edge in edges), "blend.png")
     blends = [_written(out, source, child, edge, width, config) for edge in edges]
     names = [f"blend at {edge} px" for edge in edges]
@@ -75,11 +75,13 @@ def blended(
     """
     at = _resolutions(rebuild(child))
     shares: dict[str, float] = {}
-    for resolution in sorted({r for r in at.values() if r is not None}):
+    for resolution in _blocks(at):
         high = share_of_high(resolution, edge, width)
         shares[str(resolution)] = high if config["low"] == "source" else 1 - high
     own = config["mapping"]
-    shares["mapping"] = float(own == "child" if own != "auto" else shares["4"] > 0.5)
+    shares["mapping"] = float(
+        own == "child" if own != "auto" else shares[str(_blocks(at)[0])] > 0.5
+    )
     tensors = between(source, child, lambda name: shares[str(at[name] or "mapping")])
     judge = {"source": source, "child": child}[config["discriminator"]]
     kept = {name: x for name, x in judge.tensors.items() if name.startswith("D.")}
@@ -108,9 +110,15 @@ def _resolutions(model: AdversarialModel) -> dict[str, int | None]:
     return {part.name.removeprefix("G."): part.resolution for part in parts}
 
 
-def _checked(edges: list[float], resolution: int) -> list[int]:
+def _blocks(at: dict[str, int | None]) -> list[int]:
+    """The resolutions that there are blocks of, the lowest first."""
+    return sorted({r for r in at.values() if r is not None})
+
+
+def _checked(edges: list[float], model: AdversarialModel) -> list[int]:
     """Edges where a block begins, or past the last one; ValueError for others."""
-    allowed = [4 << i for i in range(resolution.bit_length() - 1)]
+    at = _blocks(_resolutions(model))
+    allowed = [*at, 2 * at[-1]]
     if set(edges) - set(allowed):
         raise ValueError(
             f"edge={', '.join(f'{edge:g}' for edge in edges)}: use some of "

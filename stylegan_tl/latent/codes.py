@@ -20,7 +20,8 @@ from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.sampling import Look, has_truncation, labels, latents, sample, styles, synthesise
 
 __all__ = [
-    "draw", "encode", "given_or_seeded", "layers_of", "look_of", "on_the_way", "space_of",
+    "draw", "encode", "given_or_seeded", "layers_of", "look_of", "on_the_way",
+    "resolutions_of", "space_of",
 ]  # fmt: skip
 
 BANDS = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
@@ -108,30 +109,37 @@ def on_the_way(a: Tensor, b: Tensor, t: Tensor, path: str, centre: Tensor | floa
     return torch.where(spread == 0, a, slerp(*rows, each).view_as(a) + centre)
 
 
-def layers_of(text: Any, num_ws: int, key: str = "layers") -> list[int]:
+def resolutions_of(model: AdversarialModel) -> list[int]:
+    """The resolution in pixels that each of the ws draws at: two of each, but in a StyleGAN3."""
+    own = getattr(model.G_ema.synthesis, "ws_resolutions", None)
+    return own or [4 << (i // 2) for i in range(model.G_ema.num_ws)]
+
+
+def layers_of(text: Any, at: Sequence[int], key: str = "layers") -> list[int]:
     """Indices of ws that `text` names: all, coarse | middle | fine, 0-3, 5 or a list of these.
 
-    >>> layers_of("coarse", 10), layers_of([0, "8-9"], 10)
-    ([0, 1, 2, 3], [0, 8, 9])
+    `at`: the resolution that each of the ws draws at.
+
+    >>> layers_of("coarse", [4, 4, 8, 8, 16]), layers_of([0, "3-4"], [4, 4, 8, 8, 16])
+    ([0, 1, 2, 3], [0, 3, 4])
     """
     parts = text if isinstance(text, list) else [text]
-    found = sorted({i for part in parts for i in _some(str(part), num_ws)})
-    if not found or found[-1] >= num_ws:
+    found = sorted({i for part in parts for i in _some(str(part), at)})
+    if not found or found[-1] >= len(at):
         raise ValueError(
-            f"{key}={text}: this generator has layers 0-{num_ws - 1}; use all, coarse, middle, "
-            f"fine, numbers such as 0-3, or a list"
+            f"{key}={text}: this generator has layers 0-{len(at) - 1}, at {at[0]}-{at[-1]} px; use "
+            f"all, coarse, middle, fine, numbers such as 0-3, or a list"
         )
     return found
 
 
-def _some(text: str, num_ws: int) -> list[int]:
-    """ws 2k and 2k + 1 are those of the resolution 4 * 2**k."""
+def _some(text: str, at: Sequence[int]) -> list[int]:
     if text == "all":
-        return list(range(num_ws))
+        return list(range(len(at)))
     if text in BANDS:
         low, high = BANDS[text]
-        return [i for i in range(num_ws) if low <= 4 << (i // 2) <= high]
+        return [i for i, resolution in enumerate(at) if low <= resolution <= high]
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if match is None:
-        return [num_ws]  # none of this generator's: the message of the caller
+        return [len(at)]  # none of this generator's: the message of the caller
     return list(range(int(match[1]), int(match[2] or match[1]) + 1))

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from stylegan_tl.files import write_atomic
+from stylegan_tl.metrics.equivariance import takes_transform
 from stylegan_tl.metrics.fakes import Fakes, make_rows, spool_folder
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.interval import SMALLEST
@@ -62,7 +63,9 @@ def evaluate(
     sizes = {split: len(indices) for split, (_, indices) in reals.items()}
     spaces = "" if fakes.G is None else "zw" if hasattr(fakes.G, "mapping") else "z"
     source = fakes.source is not None
-    check(parsed, sizes, count=fakes.count, spaces=spaces, source=source, rounds=rounds)
+    moves = fakes.G is not None and takes_transform(fakes.G)
+    known = dict(count=fakes.count, spaces=spaces, source=source, moves=moves)
+    check(parsed, sizes, **known, rounds=rounds)
     if not parsed:
         return []
     missing = sorted({p.extractor for p in parsed} - {None, *extractors})
@@ -106,6 +109,7 @@ def check(
     count: int | None = None,
     spaces: str = "zw",
     source: bool = True,
+    moves: bool = True,
     rounds: int = 0,
 ) -> None:
     """Raise ValueError, naming every problem, for protocols that cannot be measured.
@@ -113,6 +117,7 @@ def check(
     sizes: split → number of its images. count: of the images that are measured, None for endless.
     spaces: of the generator's latents: "zw", "z" without a mapping network, "" for images.
     source: whether there is a generator of the source.
+    moves: whether the input of the generator's synthesis can be moved.
     rounds: of half-sampling: both halves must be enough.
     """
     problems = [
@@ -120,7 +125,7 @@ def check(
         for protocol in expand(protocols)
         for problem in (
             *_too_few(protocol, sizes, count, rounds),
-            *_lacking(protocol, spaces, source),
+            *_lacking(protocol, spaces, source, moves),
         )
     ]
     if rounds and rounds < LEAST_ROUNDS:
@@ -200,9 +205,11 @@ def _least(alone: int, rounds: int) -> int:
     return max(2 * alone, SMALLEST) if rounds else alone
 
 
-def _lacking(protocol: Protocol, spaces: str, source: bool) -> Iterable[str]:
+def _lacking(protocol: Protocol, spaces: str, source: bool, moves: bool) -> Iterable[str]:
     if protocol.needs("G") and not spaces:
-        yield "path lengths need a generator, not images"
+        yield "paths and motions need a generator, not images"
+    elif protocol.needs("transform") and not moves:
+        yield "the input of this generator cannot be moved: only that of a StyleGAN3 can"
     elif protocol.space and protocol.space[0] not in spaces:
         yield "this generator has no w (no mapping network): use zend or zfull"
     if protocol.needs("G_source") and not source:

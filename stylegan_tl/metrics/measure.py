@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stylegan_tl.metrics.density_coverage import density_coverage
+from stylegan_tl.metrics.equivariance import equivariance
 from stylegan_tl.metrics.fakes import Fakes, Rows
 from stylegan_tl.metrics.features import Extractor
 from stylegan_tl.metrics.fid import feature_distance, fid_infinity
@@ -284,6 +285,25 @@ def _path_length(protocol: Protocol, bank: Bank) -> Found:
     }
 
 
+def _equivariance(protocol: Protocol, bank: Bank) -> Found:
+    found = equivariance(
+        bank.fakes.G,
+        protocol.shift or "rotation",
+        count=protocol.num_fakes,
+        latents=bank.fakes.latents,
+        labels=bank.fakes.labels,
+        seed=bank.seed,
+    )
+    moved = {"int": "whole pixels", "frac": "parts of pixels"}.get(protocol.shift)
+    how = f"shifts by {moved} up to 1/8 of the side" if moved else "rotations by any angle"
+    return {
+        **found,
+        "num_reals": None,
+        "estimator": f"PSNR in dB, {how}, Karras et al. 2021",
+        **_normal(found, bank),
+    }
+
+
 def _intra(protocol: Protocol, bank: Bank) -> Found:
     dataset, indices = bank.reals[protocol.split]
     anchors = torch.from_numpy(dataset.images(indices))
@@ -386,6 +406,8 @@ _MEASURES: dict[str, Callable[[Protocol, Bank], Found]] = {
     "swd": _swd,
     "is": _inception_score,
     "ppl": _path_length,
+    "eqt": _equivariance,
+    "eqr": _equivariance,
     "intra": _intra,
     "nearer": _nearer,
     "fidgap": _fidgap,

@@ -29,6 +29,7 @@ __all__ = [
 
 SPLITS = ("train", "heldout", "full", "source")
 SPACES = ("wend", "wfull", "zend", "zfull")
+SHIFTS = ("int", "frac")  # by whole pixels, by any part of one
 EXTRACTORS = ("small", "inception", "vgg16", "lpips", "dinov2", "clip")
 FEATURES = ("small", "inception", "vgg16", "dinov2", "clip")
 PERCEPTUAL = ("small", "lpips")
@@ -40,11 +41,13 @@ class Kind(NamedTuple):
     """What a kind of metric is, what follows the count in its name, and which way is better."""
 
     what: str
-    parts: tuple[str, ...]  # of: split, space, extractor
+    parts: tuple[str, ...]  # of: split, space, shift, extractor
     extractors: tuple[str, ...] = FEATURES
     better: str = "min"
     splits: tuple[str, ...] = ()  # that it compares with although its name does not say so
-    needs: tuple[str, ...] = ("features",)  # features | logits | images of fakes, G, G_source
+    needs: tuple[str, ...] = (
+        "features",
+    )  # features | logits | images of fakes, G, G_source, transform
 
 
 _TWO = ("split", "extractor")
@@ -61,6 +64,10 @@ KINDS = {
         "Inception Score", ("extractor",), ("inception",), better="max", needs=("logits",)
     ),
     "ppl": Kind("perceptual path length", ("space", "extractor"), PERCEPTUAL, needs=("G",)),
+    "eqt": Kind(
+        "equivariance to translation, dB", ("shift",), better="max", needs=("G", "transform")
+    ),
+    "eqr": Kind("equivariance to rotation, dB", (), better="max", needs=("G", "transform")),
     "intra": Kind(
         "mean distance within the clusters of the nearest real", _TWO, PERCEPTUAL, "max",
         needs=("images",),
@@ -85,13 +92,13 @@ KINDS = {
 FAMILIES = {"pr": ("precision", "recall"), "dc": ("density", "coverage")}
 GRAMMAR = (
     "<kind><count>_<parts>, the count plain (500) or in thousands (5k): "
-    + ", ".join(f"{kind}_{'_'.join(f'<{part}>' for part in k.parts)}" for kind, k in KINDS.items())
+    + ", ".join("_".join((kind, *(f"<{part}>" for part in k.parts))) for kind, k in KINDS.items())
     + f"; <split> is one of {', '.join(SPLITS)}, <extractor> of {', '.join(EXTRACTORS)}, <space> "
-    + f"of {', '.join(SPACES)}"
+    + f"of {', '.join(SPACES)}, <shift> of {', '.join(SHIFTS)}"
     + "; pr and dc stand for precision and recall, density and coverage. Examples: "
     "fid1k_train_small, kid1k_heldout_inception, pr5k_train_small, swd500_train, ppl1k_wend_lpips"
 )
-_NAME = re.compile(r"([a-z]+)([1-9]\d*)(k?)((?:_[a-z0-9]+)+)")
+_NAME = re.compile(r"([a-z]+)([1-9]\d*)(k?)((?:_[a-z0-9]+)*)")
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class Protocol:
     split: str | None = None
     extractor: str | None = None
     space: str | None = None
+    shift: str | None = None
     preset: str | None = None
 
     @classmethod
@@ -115,9 +123,10 @@ class Protocol:
         if match is None or match[1] not in KINDS:
             raise _unknown(name, "not of this form")
         kind, digits, thousands, rest = match.groups()
-        parts, wanted = rest[1:].split("_"), KINDS[kind].parts
+        parts, wanted = rest.split("_")[1:], KINDS[kind].parts
         if len(parts) != len(wanted):
-            raise _unknown(name, f"{kind} is followed by {'_'.join(f'<{w}>' for w in wanted)}")
+            follows = "_".join(f"<{w}>" for w in wanted) or "nothing but its count"
+            raise _unknown(name, f"{kind} is followed by {follows}")
         count = int(digits) * (1000 if thousands else 1)
         protocol = cls(kind, count, **dict(zip(wanted, parts, strict=True)))
         protocol._check(name)
@@ -145,7 +154,7 @@ class Protocol:
         return 10 if self.kind == "is" else self.least_reals  # one in each split
 
     def needs(self, what: str) -> bool:
-        """Whether it is computed from `what`: features, logits, images, G or G_source."""
+        """Whether it is computed from `what` (see `Kind.needs`)."""
         return what in KINDS[self.kind].needs
 
     def __str__(self) -> str:
@@ -157,7 +166,8 @@ class Protocol:
         return "_".join((f"{self.kind}{count}", *parts))
 
     def _check(self, name: str) -> None:
-        allowed = {"split": SPLITS, "space": SPACES, "extractor": KINDS[self.kind].extractors}
+        allowed = {"split": SPLITS, "space": SPACES, "shift": SHIFTS}
+        allowed["extractor"] = KINDS[self.kind].extractors
         for part in KINDS[self.kind].parts:
             if getattr(self, part) not in allowed[part]:
                 raise _unknown(

@@ -1,4 +1,4 @@
-"""What StyleGAN and StyleGAN2 share in training: style mixing, and D on both halves at once."""
+"""What the StyleGANs share in training: style mixing, and D on both halves at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class StyleBased(AdversarialModel):
 
     still = {"noise": "none"}
     style_mixing: float
+    w_avg_beta = 0.995  # of the mean w, per step of G
 
     @property
     def layers_in_use(self) -> int:
@@ -29,7 +30,7 @@ class StyleBased(AdversarialModel):
         """ws [N, num_ws, w_dim] of `z`, mixed; moves the mean w in a step of G."""
         ws = self.G.mapping(z, c)
         if self.G.mapping.training and torch.is_grad_enabled():
-            self.G.mapping.update_w_avg(ws[:, 0].detach())
+            self.G.mapping.update_w_avg(ws[:, 0].detach(), self.w_avg_beta)
         if not self.style_mixing:
             return ws
         other = self.G.mapping(self.latents(len(z), generator), c)

@@ -144,7 +144,21 @@ STRATEGIES = {
         "dcgan": r"(G\.b(4|8)\.|D\.b32\.0\.)",
     },
 }
-NONE_HAS_CLASSES = dict.fromkeys(("stylegan2_small", "stylegan_small_fixed", "dcgan"))
+NOT_AS_STYLEGAN2 = {  # StyleGAN3: layers L<i> in blocks from 16 px, beside them magnitudes
+    "freeze_g": r"G\.(mapping|synthesis\.b16\.)",
+    "affine_only": r"G\.(?!.*\.affine\.)",
+    "conv_only": r"G\.(mapping\.|.*\.affine\.)",
+    "freeze_conv": r"G\.synthesis\.b\d+\.L\d\.(weight|bias)",
+    "adafm": r"(G\.synthesis\.b(16|32)\.(L\d\.param.*original|torgb)|D\.b(32|16)\.)",
+    "scale_shift": r"G\.(?!.*\.(L\d|input)\.affine\.)",
+    "bsa": r"D\.|G\.(?!.*\.(L\d|input)\.affine\.)|objective\.source",
+    "fix_noise": None,
+    "structure": None,
+    "selectors": r"(G\.synthesis\.b16\.(input|L\d)\.|D\.b32\.fromrgb\.|D\.b4\.fc\.)",
+}
+for option, by_model in STRATEGIES.items():
+    by_model["stylegan3_small"] = NOT_AS_STYLEGAN2.get(option, by_model["stylegan2_small"])
+NONE_HAS_CLASSES = dict.fromkeys(STRATEGIES["none"])
 STRATEGIES["add_category"] = NONE_HAS_CLASSES  # with classes: test_add_category.py
 for by_model in STRATEGIES.values():  # relatives of the DCGAN, their tensors named as its
     by_model |= dict.fromkeys(("dcgan_tf_small", "gangogh_small"), by_model["dcgan"])
@@ -157,12 +171,14 @@ MORE = {
     **{("ewc", m): "freeze.anchor.ewc.samples=3" for m in MODELS},
     ("cdc", "gangogh_small"): "model.training.batch_size=4 model.training.D_steps=1",
     **{("selectors", m): "freeze.freeze=[G.block@res:4..8,D.fromrgb]" for m in MODELS},
+    ("selectors", "stylegan3_small"): "freeze.freeze=[G.block@res:..16,D.fromrgb,'D:b4.fc.*']",
     ("selectors", "stylegan2_small"): "freeze.freeze=[G.block@res:..8,D.fromrgb,'D:b4.fc.*']",
     (
         "selectors",
         "stylegan_small_fixed",
     ): "freeze.freeze=[G.block@res:..8,'D:b32.fromrgb.*','D:b4.fc.*']",
 }
+FIXED = ("noise_const", ".keep", ".mask", "lod", "input.freqs", "input.phases")  # always
 CASES = [(s, m) for s, by_model in STRATEGIES.items() for m in by_model]
 
 
@@ -229,7 +245,7 @@ def test_frozen_is_bit_identical_and_the_rest_moves(
     assert used == {k for k in training if not _rests(model, k)}
     after = model.state_dict()
     for key, value in before.items():
-        if key == "pl_mean" or key.endswith(("noise_const", ".keep", ".mask", "lod")):
+        if key == "pl_mean" or key.endswith(FIXED):
             continue
         if name == "gangogh_small" and key == "D.b4.bias":  # cancels in a Wasserstein loss
             continue

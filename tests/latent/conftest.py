@@ -11,16 +11,22 @@ from stylegan_tl.models.dcgan import DCGAN
 from stylegan_tl.models.gangogh import GANGogh
 from stylegan_tl.models.stylegan import StyleGAN
 from stylegan_tl.models.stylegan2 import StyleGAN2
+from stylegan_tl.models.stylegan3 import StyleGAN3
 from stylegan_tl.source.portable import SourceModel, read_model, write_portable
 
 STYLEGAN2 = {
     "resolution": 32, "z_dim": 6, "w_dim": 5, "num_mapping_layers": 2, "channel_base": 256,
     "channel_max": 16, "mbstd_group_size": 4,
 }  # fmt: skip
+STYLEGAN3 = {
+    **STYLEGAN2, "channel_base": 128, "channel_max": 8, "channel_base_D": 128, "num_layers": 3,
+    "num_critical": 1, "margin": 1,
+}  # fmt: skip
 DCGAN_ = {"resolution": 32, "z_dim": 6, "width": 4}
 TENSORFLOW = {"kernel": 5, "bias": True, "init": "tf", "noise": "uniform"}
 NETWORKS = {
     "stylegan2": (StyleGAN2, STYLEGAN2),
+    "stylegan3": (StyleGAN3, STYLEGAN3),
     "dcgan": (DCGAN, DCGAN_),
     "stylegan": (StyleGAN, STYLEGAN2),
     "dcgan_tf": (DCGAN, DCGAN_ | TENSORFLOW),
@@ -45,7 +51,8 @@ def write(path: Path, family: str, seed: int, lineage: dict | None = None, **net
                 tensor = _drawn(name, tensor, generator)
             elif tensor.is_floating_point() and not name.endswith("lod"):
                 tensor = tensor + 0.3 * torch.rand(tensor.shape, generator=generator)
-                tensor = tensor / 8 if "torgb.weight" in name else tensor  # pixels in [-1, 1]
+                scale = 4 if family == "stylegan3" else 1 / 8  # pixels in about [-1, 1]
+                tensor = tensor * scale if "torgb.weight" in name else tensor
             tensors[f"{side}.{name}"] = tensor.clone()
     how = {"model": f"{cls.__module__}.{cls.__qualname__}", "network": network, "nimg": seed}
     about = {"dataset": f"made/{seed}", "lineage": lineage or {}, "path": path, "sha256": ""}

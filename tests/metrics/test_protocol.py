@@ -18,6 +18,9 @@ from stylegan_tl.metrics.protocol import KINDS, PRESETS, Protocol, expand
         ("coverage5k_full_dinov2", Protocol("coverage", 5000, "full", "dinov2")),
         ("is5k_inception", Protocol("is", 5000, extractor="inception")),
         ("ppl1k_wfull_lpips", Protocol("ppl", 1000, extractor="lpips", space="wfull")),
+        ("eqt50k_int", Protocol("eqt", 50_000, shift="int")),  # NVIDIA's names of the same
+        ("eqt50k_frac", Protocol("eqt", 50_000, shift="frac")),
+        ("eqr50k", Protocol("eqr", 50_000)),
         ("intra1k_train_small", Protocol("intra", 1000, "train", "small")),
         ("nearer1k_clip", Protocol("nearer", 1000, extractor="clip")),
         ("kid50k_full_inception", Protocol("kid", 50_000, "full", "inception")),
@@ -32,7 +35,9 @@ def test_names_round_trip(name, wanted):
     ("name", "reason"),
     [
         ("fid", "not of this form"),
-        ("fid1k", "not of this form"),
+        ("fid1k", "fid is followed by <split>_<extractor>"),
+        ("eqr1k_int", "eqr is followed by nothing but its count"),
+        ("eqt1k_half", "shift 'half' is not one of int, frac"),
         ("fid1k_train", "fid is followed by <split>_<extractor>"),
         ("fid1k_test_small", "split 'test'"),
         ("fid1k_train_vgg", "extractor 'vgg'"),
@@ -83,4 +88,4 @@ def test_families_and_presets_stand_for_their_values():
 def test_every_kind_says_what_it_compares_with():
     for name, kind in KINDS.items():
         assert kind.better in ("min", "max")
-        assert kind.splits or "split" in kind.parts or name in ("is", "ppl", "paired")
+        assert kind.splits or "split" in kind.parts or name in ("is", "ppl", "eqt", "eqr", "paired")

@@ -148,8 +148,12 @@ def _persistent(
     shapes: dict[str, tuple[int, ...]],
     frozen: tuple[str, ...],
     clamp: float | None,
+    values: dict[str, Tensor] | None = None,
 ) -> Any:
-    """Nested modules, each an object that pickles as NVIDIA's persistent classes do."""
+    """Nested modules, each pickled as NVIDIA's persistent classes are.
+
+    Tensors are those of `values`, or else in closed form.
+    """
     tree: dict[str, Any] = {}
     for full, shape in shapes.items():
         *blocks, leaf = full.split(".")
@@ -161,6 +165,7 @@ def _persistent(
         if leaf == "resample_filter":
             one = torch.tensor([1.0, 3.0, 3.0, 1.0])
             value = torch.outer(one, one) / 64
+        value = (values or {}).get(full, value)
         node[leaf] = value if fixed else torch.nn.Parameter(value)
     return _module(classes, name, given, tree, clamp)
 

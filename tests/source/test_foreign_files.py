@@ -217,13 +217,6 @@ def test_a_discriminator_of_another_kind_is_left_and_generating_goes_on(
     assert said in source.extra["report"]["left"]["D.b8.conv0.weight"]
 
 
-def test_a_stylegan3_generator_is_recognised_and_refused(tmp_path: Path, monkeypatch) -> None:
-    shapes = {"synthesis.input.weight": (4, 4), "synthesis.L0_36_4.weight": (4, 4, 3, 3)}
-    monkeypatch.setattr(layouts, "G_shapes", lambda *_: shapes)
-    with pytest.raises(SourceError, match=r"StyleGAN3 generator \(T or R\).* no such network"):
-        read_model(nvidia_pickle(tmp_path / "t.pkl"))
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -6,7 +6,7 @@ constant noise keeps the source's content, random noise is free to follow the ta
 When: translations that should stay aligned with the source (faces to paintings, photo to drawing).
 Values: the paper's weight is 0.05; with the mean over blocks that is used here the term is then
 0.0002 after 240 images of bedroom -> kitchen, beside a loss of 2: raise it if nothing stays. Not
-for a DCGAN, which has no noise to fix.
+for a DCGAN or a StyleGAN3, which have no noise to fix.
 Costs: two forward passes and one backward pass of G per step.
 """
 
@@ -23,6 +23,7 @@ from stylegan_tl.freeze.anchor.base import (
     weighted,
 )
 from stylegan_tl.freeze.anchor.feature_distillation import feature_distance
+from stylegan_tl.freeze.selectors import NotApplicable
 
 __all__ = ["FixNoise"]
 
@@ -40,6 +41,11 @@ class FixNoise(Anchor):
     def check(self, model: nn.Module) -> None:
         """Raise NotApplicable for a G without noise."""
         needs_styles("fix_noise", model, "it anchors what G makes of constant noise")
+        if not any(name.endswith("noise_const") for name, _ in model.G.named_buffers()):
+            raise NotApplicable(
+                "freeze/anchor=fix_noise: it anchors what G makes of constant noise, and this "
+                "model's G has none: its images follow from w alone; cdc, l2_sp and ewc serve it"
+            )
 
     def of_G(self, model: nn.Module, z: Tensor, c: Tensor, *_: object) -> Tensor:
         """The distance at `z`."""

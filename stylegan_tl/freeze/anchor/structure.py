@@ -3,8 +3,8 @@
 What: lambda mean_r |rgb_target^r(z) - rgb_source^r(z)|^2 / size, where rgb^r is the RGB image that
 the skip generator has added up at resolution r, for the lowest `levels` resolutions.
 When: shape should stay and texture change (photo to cartoon); near domains of equal layout.
-Values: weight 1, levels 3 (4, 8 and 16 px). Not for a DCGAN and not for the original StyleGAN,
-which make RGB at one resolution alone.
+Values: weight 1, levels 3 (4, 8 and 16 px). Not for a DCGAN, the original StyleGAN or
+StyleGAN3, which make RGB at one resolution alone.
 Costs: two forward passes and one backward pass of G per step.
 """
 
@@ -37,7 +37,7 @@ class Structure(Anchor):
             raise NotApplicable(
                 "freeze/anchor=structure: it compares the RGB images within a skip generator, "
                 "and this model's G has none: it makes RGB at its last resolution alone; "
-                "cdc, fix_noise, l2_sp and ewc serve it"
+                "cdc, l2_sp and ewc serve it"
             )
         most = len(blocks(model.G))
         if not 1 <= self.levels <= most:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_tl.networks.layers import channels
+from stylegan_tl.source.foreign import nvidia_stylegan3
 from stylegan_tl.source.foreign.moves import Moves
 from stylegan_tl.source.foreign.names import PERSISTENT_CLASS
 from stylegan_tl.source.foreign.options import Options
-from stylegan_tl.source.foreign.shapes import stylegan2_shapes
+from stylegan_tl.source.foreign.shapes import stylegan2_shapes, stylegan3_shapes
+from stylegan_tl.source.foreign.stylegan2 import MODEL
 from stylegan_tl.source.foreign.values import Record, Stored, short
 from stylegan_tl.source.portable import SourceError, SourceModel
 
@@ -38,10 +40,15 @@ def matches(data: Any) -> bool:
 def read(path: Path, data: dict[str, Any]) -> SourceModel:
     """G_ema and D of the file; D is left behind if this project has none like it."""
     G, D = _Network("G_ema", data.get("G_ema")), _Network("D", data.get("D"))
-    network = _generator(G)
+    alias_free = any(name.startswith("G_ema.synthesis.input.") for name in G.tensors)
+    network = _stylegan3(G) if alias_free else _stylegan2(G)
     moves = Moves(path, {**G.tensors, **D.tensors})
     why = _discriminator(D, network) if data.get("D") else "not in the file"
+    if alias_free:
+        nvidia_stylegan3.move(moves, network, "G_ema.synthesis")
     for name in moves.source:
+        if name in moves.taken or name in moves.left:
+            continue
         if name.endswith(".resample_filter"):
             moves.leave(name, "the filter [1, 3, 3, 1], as here")
         elif name.startswith("D.") and why:
@@ -51,11 +58,12 @@ def read(path: Path, data: dict[str, Any]) -> SourceModel:
     for name in ("G", "augment_pipe"):
         if data.get(name) is not None:
             moves.leave(name, "not part of a transfer")
+    shapes = stylegan3_shapes if alias_free else stylegan2_shapes
     return moves.source_model(
-        model="stylegan_tl.models.stylegan2.StyleGAN2",
+        model=nvidia_stylegan3.MODEL if alias_free else MODEL,
         network=network,
-        expected=stylegan2_shapes(network, D=not why),
-        format="stylegan2-ada-pytorch pickle",
+        expected=shapes(network, D=not why),
+        format="stylegan3 pickle" if alias_free else "stylegan2-ada-pytorch pickle",
         licence=LICENCE,
     )
 
@@ -112,28 +120,39 @@ def _table(state: dict[str, Any], kind: str) -> dict[str, Any]:
     return table
 
 
-def _generator(G: _Network) -> dict[str, Any]:
-    """The network dictionary of this project; SourceError if it has no such generator."""
-    if not G.tensors:
-        raise SourceError("it has no G_ema")
-    if any(name.startswith("G_ema.synthesis.input.") for name in G.tensors):
-        raise SourceError("a StyleGAN3 generator (T or R): this project has no such network")
+def _stylegan3(G: _Network) -> dict[str, Any]:
+    """The network dictionary of `model=stylegan3`."""
+    network = _latents(G) | nvidia_stylegan3.network_of(G.options)
+    G.options.end()
+    return network
+
+
+def _latents(G: _Network) -> dict[str, Any]:
+    """What every generator says of its size and its mapping network."""
     if G.class_name != "Generator":
         raise SourceError(f"G_ema is of the class {short(G.class_name)}; Generator is read")
     given = G.options
-    nested = "synthesis_kwargs" in given.values  # stylegan3's networks_stylegan2 has them flat
-    synthesis = given.part("synthesis_kwargs") if nested else given
-    network = {
+    given.only("img_channels", 3, default=0)
+    w_dim = given.whole("w_dim", least=1)
+    return {
         "resolution": _resolution(given),
         "z_dim": given.whole("z_dim", least=1),
-        "w_dim": given.whole("w_dim", least=1),
+        "w_dim": w_dim,
         "c_dim": given.whole("c_dim"),
-        "channel_base": synthesis.whole("channel_base", 32768, least=1),
-        "channel_max": synthesis.whole("channel_max", 512, least=1),
+        "num_mapping_layers": _mapping(given.part("mapping_kwargs"), w_dim),
         "mbstd_group_size": 4,  # of D, if there is one
     }
-    given.only("img_channels", 3, default=0)
-    network["num_mapping_layers"] = _mapping(given.part("mapping_kwargs"), network["w_dim"])
+
+
+def _stylegan2(G: _Network) -> dict[str, Any]:
+    """The network dictionary of `model=stylegan2`; SourceError if it has no such generator."""
+    if not G.tensors:
+        raise SourceError("it has no G_ema")
+    network, given = _latents(G), G.options
+    nested = "synthesis_kwargs" in given.values  # stylegan3's networks_stylegan2 has them flat
+    synthesis = given.part("synthesis_kwargs") if nested else given
+    network["channel_base"] = synthesis.whole("channel_base", 32768, least=1)
+    network["channel_max"] = synthesis.whole("channel_max", 512, least=1)
     synthesis.only("architecture", "skip")
     synthesis.only("use_noise", True)
     _activation(synthesis)
@@ -180,10 +199,15 @@ def _clamp(network: _Network, *layer: str) -> float | None:
 
 def _discriminator(D: _Network, network: dict[str, Any]) -> str | None:
     """Complete the network dictionary by what D says; or why this project has no such D."""
+    widths = {}
+    if "kernel" in network:  # D of a StyleGAN3 has widths of its own
+        defaults = {"channel_base": 32768, "channel_max": 512}
+        widths = {k: D.options.get(k, default) for k, default in defaults.items()}
     try:
-        network["mbstd_group_size"] = _group_size(D, network)
+        network["mbstd_group_size"] = _group_size(D, network | widths)
     except SourceError as error:
         return str(error)
+    network |= {f"{k}_D": D.options.whole(k, v, least=1) for k, v in widths.items()}
     return None
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from stylegan_tl.networks import stylegan, stylegan2
+from stylegan_tl.networks import stylegan, stylegan2, stylegan3
 
-__all__ = ["shapes", "stylegan2_shapes", "stylegan_shapes"]
+__all__ = ["shapes", "stylegan2_shapes", "stylegan3_shapes", "stylegan_shapes"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -30,6 +30,13 @@ def stylegan2_shapes(network: dict[str, Any], D: bool) -> Shapes:
 def stylegan_shapes(network: dict[str, Any], D: bool) -> Shapes:
     """Those of `model=stylegan`."""
     return _of(stylegan, network, D)
+
+
+def stylegan3_shapes(network: dict[str, Any], D: bool) -> Shapes:
+    """Those of `model=stylegan3`."""
+    of_G, of_D = stylegan3.arguments(network)
+    found = shapes(lambda: stylegan3.Generator(**of_G), "G_ema")
+    return found | (shapes(lambda: stylegan3.Discriminator(**of_D), "D") if D else {})
 
 
 def _of(module: Any, network: dict[str, Any], D: bool) -> Shapes:
