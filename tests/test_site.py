@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image, features
 
+from stylegan_tl.assembly import model_of
 from stylegan_tl.generate import _generate
 from stylegan_tl.models.adversarial import to_uint8
 from stylegan_tl.restore import restore
@@ -238,6 +239,19 @@ def test_the_graph_draws_what_pytorch_draws(runs, tmp_path, model: str) -> None:
             p.mul_(1.5)
     with pytest.raises(RuntimeError, match="differs from PyTorch"):
         check_onnx(path, other)
+
+
+@exporter
+@pytest.mark.parametrize("model", ["stylegan_small_fixed", "stylegan3_small"])
+def test_graphs_of_other_families_draw_what_pytorch_draws(
+    compose, tiny_overrides, tmp_path, model: str
+) -> None:
+    config = compose(tiny_overrides(model))
+    made = model_of(config, config["model"]["network"]).eval()
+    difference = check_onnx(export_onnx(made, tmp_path / "g.onnx"), made)
+    if difference is None:
+        pytest.skip("no onnxruntime")
+    assert 0 <= difference <= 1e-4
 
 
 def test_the_graph_of_a_class_is_that_of_its_label() -> None:
