@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = ["command", "draw_matrix", "draw_pictures"]
 
 _LATENTS = 4  # images of a run that a row of pictures shows, at each kimg
 _MOMENTS = 4  # kimg that it shows
+_LETTERS = 14  # of a title, per inch
 
 
 def command(opened: Opened, options: Mapping[str, str]) -> int:
@@ -82,7 +84,8 @@ def draw_matrix(path: str | Path, found: Sequence[Score], measure: str = "final"
         _heat_map(axes, cells, (model, strategy), sources, targets, lower)
     way = "lower is better" if lower else "higher is better"
     colour = "purple: better than scratch, orange: worse; ± half of Student's 95 % interval"
-    figure.suptitle(f"{found[0].metric}, {MEASURES[measure]} ({way}; {colour})", fontsize=9)
+    title = f"{found[0].metric}, {MEASURES[measure]} ({way}; {colour})"
+    figure.suptitle(textwrap.fill(title, round(_LETTERS * size[0])), fontsize=9)
     _write(figure, path)
 
 
