@@ -29,6 +29,7 @@ from stylegan_tl.networks.layers import (
     normalize_2nd_moment,
     resolutions_to,
 )
+from stylegan_tl.networks.style_generator import StyleGenerator
 
 __all__ = ["Discriminator", "Generator", "Mapping", "Synthesis", "faded", "stage_of"]
 
@@ -239,7 +240,7 @@ class Synthesis(nn.Module):
         return getattr(self, f"b{resolution}")
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """The generator: `mapping` and `synthesis`."""
 
     def __init__(
@@ -255,32 +256,23 @@ class Generator(nn.Module):
         channel_base: int = 16384,
         channel_max: int = 512,
     ) -> None:
-        super().__init__()
-        self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
-        self.synthesis = Synthesis(
+        synthesis = Synthesis(
             w_dim=w_dim,
             resolution=resolution,
             img_channels=img_channels,
             channel_base=channel_base,
             channel_max=channel_max,
         )
-        self.num_ws = self.synthesis.num_ws
-        size = dict(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws)
-        self.mapping = Mapping(**size, num_layers=num_mapping_layers, miner=miner)
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        *,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise: str = "random",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws, noise=noise, generator=generator)
+        super().__init__(
+            synthesis,
+            Mapping,
+            resolution=resolution,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            c_dim=c_dim,
+            num_mapping_layers=num_mapping_layers,
+            miner=miner,
+        )
 
 
 class DiscriminatorBlock(nn.Module):

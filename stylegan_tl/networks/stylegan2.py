@@ -26,6 +26,7 @@ from stylegan_tl.networks.layers import (
     normalize_2nd_moment,
     resolutions_to,
 )
+from stylegan_tl.networks.style_generator import StyleGenerator
 
 __all__ = ["Discriminator", "Generator", "Mapping", "Synthesis"]
 
@@ -264,7 +265,7 @@ class Synthesis(nn.Module):
         return img
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """The generator: `mapping` and `synthesis`.
 
     Activations stay within ±`clamp`; by default within ±256 with `bf16`, anywhere in float32.
@@ -285,9 +286,7 @@ class Generator(nn.Module):
         bf16: bool = False,
         clamp: float | None = None,
     ) -> None:
-        super().__init__()
-        self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
-        self.synthesis = Synthesis(
+        synthesis = Synthesis(
             w_dim=w_dim,
             resolution=resolution,
             img_channels=img_channels,
@@ -296,29 +295,16 @@ class Generator(nn.Module):
             bf16=bf16,
             clamp=clamp,
         )
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = Mapping(
+        super().__init__(
+            synthesis,
+            Mapping,
+            resolution=resolution,
             z_dim=z_dim,
-            c_dim=c_dim,
             w_dim=w_dim,
-            num_ws=self.num_ws,
-            num_layers=num_mapping_layers,
+            c_dim=c_dim,
+            num_mapping_layers=num_mapping_layers,
             miner=miner,
         )
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        *,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise: str = "random",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws, noise=noise, generator=generator)
 
 
 class DiscriminatorBlock(nn.Module):

@@ -20,6 +20,7 @@ from cuda_ops.filtered_lrelu import filtered_lrelu
 from stylegan_tl.networks import stylegan2
 from stylegan_tl.networks.alias_free import Band, Design, Step, filters, steps
 from stylegan_tl.networks.layers import FullyConnected, check_noise, demodulation, laid_out
+from stylegan_tl.networks.style_generator import StyleGenerator
 from stylegan_tl.networks.stylegan2 import Discriminator
 
 __all__ = ["Discriminator", "Generator", "Synthesis", "arguments"]
@@ -251,7 +252,7 @@ class Synthesis(nn.Module):
         return block.torgb(x, w[-1], **how).float() * self.output_scale
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """The generator: `mapping` (StyleGAN2's) and `synthesis`."""
 
     def __init__(
@@ -270,9 +271,7 @@ class Generator(nn.Module):
         output_scale: float = 0.25,
         clamp: float | None = _CLAMP,
     ) -> None:
-        super().__init__()
-        self.resolution, self.z_dim, self.w_dim, self.c_dim = resolution, z_dim, w_dim, c_dim
-        self.synthesis = Synthesis(
+        synthesis = Synthesis(
             w_dim=w_dim,
             resolution=resolution,
             img_channels=img_channels,
@@ -282,30 +281,16 @@ class Generator(nn.Module):
             output_scale=output_scale,
             clamp=clamp,
         )
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = stylegan2.Mapping(
+        super().__init__(
+            synthesis,
+            stylegan2.Mapping,
+            resolution=resolution,
             z_dim=z_dim,
-            c_dim=c_dim,
             w_dim=w_dim,
-            num_ws=self.num_ws,
-            num_layers=num_mapping_layers,
+            c_dim=c_dim,
+            num_mapping_layers=num_mapping_layers,
             miner=miner,
         )
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        *,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise: str = "none",
-        generator: torch.Generator | None = None,
-        transform: Tensor | None = None,
-    ) -> Tensor:
-        """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws, noise=noise, generator=generator, transform=transform)
 
 
 def _places(rigid: Tensor, transform: Tensor | None) -> tuple[Tensor, Tensor]:
