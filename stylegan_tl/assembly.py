@@ -91,8 +91,9 @@ def named_source(config: dict[str, Any]) -> SourceModel | None:
     if not path:
         return None
     public = holding(path)
-    if public is not None:
-        verified(public, Path(path).expanduser())
+    for file in public.files if public else ():
+        if (place := public.path.with_name(file.name)).is_file():
+            verified(file, place)
     source = read_model(Path(path))
     if public is not None:
         source.dataset = public.domain

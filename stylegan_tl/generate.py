@@ -147,6 +147,8 @@ def _interpolation(
     z = latents(model, seeds)
     steps = torch.linspace(0, 1, config["frames"] + 1)[:-1]
     images = between(model, z, z.roll(-1, 0), steps, _look(config))
+    for old in (out / "frames").glob("frame?????.png"):  # of a longer walk
+        old.unlink()
     frames = [out / "frames" / _frame(i) for i in range(len(images))]
     for path, image in zip(frames, images, strict=True):
         save_grid(path, image[None], padding=0)

@@ -174,9 +174,13 @@ def test_large_sets_lie_beside_the_page_and_leave_with_it(make, tmp_path, monkey
     (beside / "mine.txt").write_text("stays")
     (beside / "target.onnx").write_bytes(b"of an earlier live page")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="p.html would be written over.*overwrite=true"):
+    with pytest.raises(ValueError, match="p.html and 3 more .* overwrite=true"):
         make("dcgan", tmp_path / "p.html")
     make("dcgan", tmp_path / "p.html", "overwrite=true")
+    (tmp_path / "q_files").mkdir()
+    (tmp_path / "q_files/target.onnx").write_bytes(b"of a page that was moved")
+    with pytest.raises(ValueError, match="target.onnx would be written over"):
+        make("dcgan", tmp_path / "q.html")
     assert [p.name for p in beside.iterdir()] == ["mine.txt"]
 
 

@@ -36,7 +36,8 @@ def site(config: Mapping[str, Any], first: int, look: Look) -> list[Path]:
     without onnxruntime-web or torch's exporter.
     """
     live, out = bool(config["live"]), _place(config["page"])
-    check_free([out], config["overwrite"])
+    beside = out.with_name(f"{out.stem}_files")
+    check_free([out, *_ours(beside)], config["overwrite"])
     if live and look.noise != "none":
         raise ValueError(f"noise={look.noise}: a live page draws without noise, use noise=none")
     runtime = find_runtime(config["ort"]) if live else None
@@ -52,7 +53,6 @@ def site(config: Mapping[str, Any], first: int, look: Look) -> list[Path]:
         resolution=trained.network["resolution"],
         frames=config["frames"],
     )
-    beside = out.with_name(f"{out.stem}_files")
     beside.mkdir(parents=True, exist_ok=True)
     models = {"target": model} | ({"source": source} if source else {})
     exported = _export(models, beside, look.label, runtime) if runtime else None
@@ -195,11 +195,15 @@ def _command(trained: SourceModel, look: Look) -> str:
     return shlex.join(["python", "-m", "stylegan_tl.generate", *options])
 
 
+def _ours(beside: Path) -> list[Path]:
+    """The files of a page in the folder beside it, by their names."""
+    return [p for p in beside.glob("*") if OURS.fullmatch(p.name) or p.name in _LIVE]
+
+
 def _tidy(beside: Path, keep: set[str]) -> None:
     """Remove what an earlier page left, ours alone; and the folder if nothing is in it."""
-    for path in list(beside.iterdir()):
-        ours = OURS.fullmatch(path.name) or path.name in _LIVE
-        if ours and path.name not in keep:
+    for path in _ours(beside):
+        if path.name not in keep:
             path.unlink()
     if not any(beside.iterdir()):
         shutil.rmtree(beside)

@@ -42,11 +42,6 @@ class Pretrained:
     note: str = ""
 
     @property
-    def sha256(self) -> str:
-        """Of the file to read."""
-        return self.files[0].sha256
-
-    @property
     def path(self) -> Path:
         """Where it belongs, there or not."""
         return folder() / self.files[0].name

@@ -90,6 +90,6 @@ def _measured(outcome: Outcome, metric: str) -> dict[float, float]:
 
 def _text(course: Course, at: int) -> str:
     text = digits(float(course.mean[at]), 3)
-    if np.isnan(course.low[at]):
+    if not course.low[at] < course.high[at]:  # one seed, or what all of them began with
         return text
     return f"{text} [{digits(float(course.low[at]), 3)}, {digits(float(course.high[at]), 3)}]"

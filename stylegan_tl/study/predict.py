@@ -53,8 +53,8 @@ class Outcomes:
 class Prediction:
     """How well one predictor chose sources under one strategy, means over targets.
 
-    `*_seeds` are intervals over training noise for these targets, `*_targets` over targets (NaN
-    below three). `regret` is in the metric's unit, `chance` that of a source chosen at random.
+    `*_seeds` are intervals over training noise for these targets, `*_targets` over targets; NaN
+    below three of either. `regret` is in the metric's unit, `chance` that of a random choice.
     """
 
     strategy: str
@@ -185,7 +185,7 @@ class _Target:
     regret_rounds: np.ndarray  # [rounds, 2]
     chance: float
     pairs: int
-    seeds: int  # of the pair with most
+    seeds: int  # of the pair with fewest
 
 
 Tables = list[tuple[Predictor, dict[str, _Target]]]
@@ -233,7 +233,7 @@ def _averaged(scores: Sequence[_Target]) -> _Target:
         **{name: np.mean([np.nan_to_num(getattr(s, name)) for s in scores], 0) for name in arrays},
         chance=_mean(s.chance for s in scores),
         pairs=max(s.pairs for s in scores),
-        seeds=max(s.seeds for s in scores),
+        seeds=min(s.seeds for s in scores),
     )
 
 
@@ -278,7 +278,7 @@ def _target(
         regret_rounds=regrets(drawn),
         chance=float(worse.mean()),
         pairs=len(x),
-        seeds=max(map(len, runs)),
+        seeds=min(map(len, runs)),
     )
 
 
@@ -346,7 +346,7 @@ def _means(
         each = np.array([getattr(t, name)[w] for t, w in picks])
         rounds_of = [getattr(t, f"{name}_rounds")[:, w] for t, w in picks]
         over_seeds = (
-            np.mean(rounds_of, axis=0) if all(t.seeds > 1 for t, _ in picks) else [math.nan]
+            np.mean(rounds_of, axis=0) if all(t.seeds > 2 for t, _ in picks) else [math.nan]
         )
         over_targets = resample(each, rounds, generator).mean(-1) if len(each) > 2 else [math.nan]
         numbers[name] = _mean(each)

@@ -16,6 +16,7 @@ from foreign_layouts import nvidia_pickle
 from recorded import filled
 
 from stylegan_tl import weights
+from stylegan_tl.assembly import named_source
 from stylegan_tl.config import ConfigError, conf_dir, validate
 from stylegan_tl.source import catalogue
 from stylegan_tl.source.catalogue import PRETRAINED, File
@@ -85,7 +86,7 @@ def test_a_model_is_fetched_recorded_and_checked(cache, tmp_path, monkeypatch, c
 def test_a_published_digest_decides(cache, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "m.pth").write_bytes(b"PK other")
     one = catalogue.find("lsun_church_256_mmgen")
-    assert one.sha256 == "1d42b7d1"
+    assert one.files[0].sha256 == "1d42b7d1"
     assert weights.main(["fetch", one.name, "--url", str(tmp_path / "m.pth")]) == 1
     assert "not 1d42b7d1" in capsys.readouterr().err
     assert not one.path.exists()
@@ -131,6 +132,10 @@ def test_a_pair_comes_from_a_folder(cache, tmp_path, capsys) -> None:
         "landscape_net_G.t7",
     ]
     assert not (cache / ".art_landscape_128").exists()
+    other = cache / one.files[1].name
+    other.write_bytes(other.read_bytes() + b" ")  # not what was used first
+    with pytest.raises(ValueError, match="landscape_net_D.t7"):
+        named_source({"source": {"checkpoint": str(one.path)}})
     with pytest.raises(ValueError, match="no pretrained source is known as 'x'"):
         catalogue.find("x")
 

@@ -57,6 +57,6 @@ def test_models_of_other_budgets_have_tables_of_their_own(root):
     tables = markdown(courses(collect(root), METRIC)).split("\n\n")
     assert len(tables) == 3
     assert tables[0].startswith("| freeze | model | pairs | 0 kimg | 0.7 kimg | 1 kimg |")
-    assert "| scratch | dcgan | 1 | 90.0 [90.0, 90.0] | 81.0 [78.5, 83.5] |" in "\n".join(tables)
+    assert "| scratch | dcgan | 1 | 90.0 | 81.0 [78.5, 83.5] |" in "\n".join(tables)
     assert "| none | stylegan2 | 1 | 7.00 | 5.00 |" in "\n".join(tables)
     assert tables[0] in table(root)

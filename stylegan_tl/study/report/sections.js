@@ -266,14 +266,13 @@ function predictorCharts() {
 function choiceTables() {  // of `study predict`: always the page's first metric at the end of training
   const of = (row) => row.strategy.split(", "), own = data.choices.filter((row) => of(row)[1] === state.model);
   const pooled = own.filter((row) => /^all \d+ strategies$/.test(of(row)[0]));
-  const tables = [choiceTable(pooled, pooled.length ? `over ${of(pooled[0])[0]}` : ""),
-    choiceTable(own.filter((row) => of(row)[0] === state.freeze), state.freeze)];
-  return tables.some(Boolean) ? [tables, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
+  const kinds = (rows) => [...Map.groupBy(rows, (row) => row.strategy)];
+  const tables = [...kinds(pooled), ...kinds(own.filter((row) => of(row)[0] === state.freeze))].map(([name, rows]) => choiceTable(rows, name));
+  return tables.length ? [tables, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
     + "over targets. Regret: how much worse the chosen source is than the best one, and one chosen by chance. "
     + `Learned: the direction of the predictor is taken from the other targets alone. ${data.names}`)] : null;
 }
 function choiceTable(list, under) {
-  if (!list.length) return null;
   const cut = state.choices ? list : list.slice(0, 8), text = fixed(list.flatMap((r) => [r.regret, r.chance]));
   const range = ([low, high], form) => known(low) && known(high) ? ` [${form(low)}, ${form(high)}]` : "";
   const heads = ["Predictor", "Spearman within a target", "Kendall", "Top-1 regret", "by chance", "Spearman, learned", "Pairs"];
@@ -283,6 +282,6 @@ function choiceTable(list, under) {
     h("td.num", signed(r.spearman_learned)), h("td.num", String(r.pairs)));
   const more = list.length > cut.length ? h("p", h("button.quiet", { type: "button", "data-focus": "choices",
     onclick: () => { state.choices = true; draw("predictors"); } }, `Show all ${list.length} predictors`)) : null;
-  return h("div.choices", h("h3", `Which of them chooses the best source for a target, ${under}?`),
+  return h("div.choices", h("h3", `Which of them chooses the best source for a target? ${under}`),
     h("div.scroll", h("table.rows", h("thead", h("tr", heads.map((x, i) => h(i ? "th.num" : "th", { scope: "col" }, x)))), h("tbody", cut.map(row)))), more);
 }
