@@ -67,6 +67,7 @@ def _generate(config: dict[str, Any]) -> list[str]:
     seeds = parse_seeds(config["seeds"])
     if config["kind"] == "interpolation" and len(seeds) < 2:
         raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
+    _look(config)
     out = Path(config["out"]).expanduser()
     check_free([out / name for name in _names(config, seeds)], config["overwrite"])
     model, _ = restore(config["checkpoint"])
@@ -158,9 +159,11 @@ def _interpolation(
 
 
 def _look(config: dict[str, Any], **changed: Any) -> Any:
-    from stylegan_tl.sampling import Look
+    from dataclasses import replace
 
-    return Look(**{key: config[key] for key in ("truncation", "noise", "label")} | changed)
+    from stylegan_tl.sampling import look_in
+
+    return replace(look_in(config), **changed)
 
 
 def _site(config: dict[str, Any]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "Look",
     "between",
     "has_truncation",
+    "look_in",
     "labels",
     "latents",
     "sample",
@@ -48,6 +50,16 @@ def latents(model: AdversarialModel, seeds: Sequence[int]) -> Tensor:
     return torch.cat(rows)
 
 
+def look_in(config: Mapping[str, Any]) -> Look:
+    """Truncation, noise and label of `config`; ValueError for what no model takes."""
+    noise, psi = config["noise"], config["truncation"]
+    if noise not in ("none", "const", "random"):
+        raise ValueError(f"noise={noise}: use none, const or random")
+    if not isinstance(psi, int | float) or isinstance(psi, bool):
+        raise ValueError(f"truncation={psi}: use a number; 1 is none, 0 the average image")
+    return Look(truncation=psi, noise=noise, label=config["label"])
+
+
 def labels(model: AdversarialModel, count: int, label: int | str | None) -> Tensor | None:
     """One-hot [count, c_dim] of the class `label`; None for a model without classes.
 
@@ -55,6 +67,8 @@ def labels(model: AdversarialModel, count: int, label: int | str | None) -> Tens
     """
     classes = model.G_ema.c_dim
     if not classes:
+        if label is not None:
+            raise ValueError(f"label={label}: this model has no classes; leave label= out")
         return None
     names = class_names(model.lineage, classes)
     number = names.index(label) if label in names else label

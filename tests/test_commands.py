@@ -66,6 +66,19 @@ def test_a_seed_is_a_picture_in_images_and_in_grids(generate, model: str) -> Non
         assert np.abs(difference).max() <= 1  # another batch size, another order of summation
 
 
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("truncation=abc", "truncation=abc: use a number"),
+        ("noise=loud", "noise=loud: use none, const or random"),
+        ("label=3", "label=3: this model has no classes"),
+    ],
+)
+def test_a_look_that_no_model_has_is_named(generate, word: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        generate("stylegan2_small", word)
+
+
 def test_truncation_to_zero_is_the_average_image_for_every_seed(generate) -> None:
     (sheet,) = generate("stylegan2_small", "kind=truncation", "seeds=0-1")
     rows = np.asarray(Image.open(sheet)).astype(int)

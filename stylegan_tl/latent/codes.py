@@ -17,7 +17,16 @@ from torch import Tensor
 
 from stylegan_tl.metrics.ppl import slerp
 from stylegan_tl.models.adversarial import AdversarialModel
-from stylegan_tl.sampling import Look, has_truncation, labels, latents, sample, styles, synthesise
+from stylegan_tl.sampling import (
+    Look,
+    has_truncation,
+    labels,
+    latents,
+    look_in,
+    sample,
+    styles,
+    synthesise,
+)
 
 __all__ = [
     "draw", "encode", "given_or_seeded", "layers_of", "look_of", "on_the_way",
@@ -30,13 +39,9 @@ BANDS = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
 
 def look_of(config: dict[str, Any], model: AdversarialModel) -> Look:
     """Truncation, noise and label of `config`; ValueError if they do not fit the model."""
-    noise, psi = config["noise"], config["truncation"]
-    if noise not in ("none", "const", "random"):
-        raise ValueError(f"noise={noise}: use none, const or random")
-    if not isinstance(psi, int | float) or isinstance(psi, bool):
-        raise ValueError(f"truncation={psi}: use a number; 1 is none, 0 the average image")
-    labels(model, 1, config["label"])
-    return Look(truncation=psi, noise=noise, label=config["label"])
+    look = look_in(config)
+    labels(model, 1, look.label)
+    return look
 
 
 def space_of(model: AdversarialModel, space: str) -> str:

@@ -264,7 +264,7 @@ function theme(next) {
 }
 function fill() {
   const article = /^[aeiou]/i.test(data.name) ? "an" : "a";
-  const both = data.source ? ` On the left, the ${data.source} that the same numbers gave before the network was trained on.` : "";
+  const both = data.source ? ` On the left, the ${data.source} that the same numbers gave before the transfer.` : "";
   $("lead").textContent = `A neural network draws ${article} ${data.name} from ${data.z} random numbers and nothing else. A seed stands for one draw of them.${both}`;
   $("another").textContent = `Another ${data.name}`;
   $("range").textContent = `${data.first} to ${data.first + data.count - 1}`;

@@ -91,8 +91,9 @@ def predict(
     found = predictions(root, distances, metric=metric, measure=measure, **options)
     if not found:
         raise ValueError(
-            f"{distances} and {root} share no target with two sources: run "
-            "`python -m stylegan_tl.study distances` for the pairs of the study"
+            f"{distances} and {root} share no target with two sources, of which one could be "
+            "chosen: a study with one source per target has nothing to predict; otherwise run "
+            "`python -m stylegan_tl.study distances` for its pairs"
         )
     folder = Path(out if out is not None else root)
     text = _markdown(found, f"{metric}, {MEASURES[measure]}")
