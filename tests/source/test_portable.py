@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from stylegan_tl import restore
-from stylegan_tl.assembly import build, named_source, open_target
+from stylegan_tl.assembly import blank_model, build, named_source, open_target
 from stylegan_tl.convert import table
 from stylegan_tl.freeze.base import freeze_of
 from stylegan_tl.models.adversarial import AdversarialModel
@@ -171,6 +171,22 @@ def test_too_little_memory_is_not_taken_for_a_wrong_network(model, tmp_path, mon
     monkeypatch.setattr(DCGAN, "build", greedy)
     with pytest.raises(SourceError, match="a.safetensors: memory does not hold its network"):
         rebuild(source)
+
+
+@pytest.mark.parametrize("freeze", ["init_g", "scratch"])
+def test_a_new_d_of_a_source_without_one_has_the_widths_of_the_configuration(
+    freeze: str, compose, tiny_overrides, tmp_path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    _described(_source(StyleGAN3, STYLED, only="G_ema"), path)
+    given = [f"source.checkpoint={path}", f"freeze={freeze}"]
+    config = compose(tiny_overrides("stylegan3_small", *given, source="checkpoint"))
+    strategy, named = freeze_of(config["freeze"]).strategy, named_source(config)
+    made, _ = build(config, open_target(config).dataset, named, strategy)
+    for found in (made, blank_model(config, strategy, named)):
+        assert found.D.b32.fromrgb.weight.shape[0] == 8  # channel_base_D / 32
+        assert found.D.b4.conv.weight.shape[0] == 16  # channel_max_D
+        assert found.hparams["network"]["channel_max_D"] == 16
 
 
 def test_a_file_does_not_say_what_its_own_digest_is(model, tmp_path) -> None:
