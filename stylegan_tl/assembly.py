@@ -108,12 +108,12 @@ def blank_model(
     """The networks of the source model that is named, or else of `model=`, without any values."""
     some = 2 if strategy.adds_classes else 0  # a source that is not there yet may have classes
     fields = _fields(config)
-    network = {**config["model"]["network"], "c_dim": some}
+    network = {**config["model"]["network"], "c_dim": some, **strategy.network}
     if named:
         inherited = _inherited(config, named)
-        fields, network = inherited.fields, inherited.network
+        fields, network = inherited.fields, _network(config, inherited, strategy)
     with torch.device("meta"):
-        return _made(config, fields, {**network, **strategy.network})
+        return _made(config, fields, network)
 
 
 def check_strategy(
@@ -170,7 +170,7 @@ def _from_source(
             say(f"model.network.{key}: the source has {source.network[key]}, not {value}; used")
     had = source.network.get("c_dim", 0)
     c_dim = dataset.label_dim if had else 0  # an unconditional source stays unconditional
-    network = {**inherited.network, **strategy.network, "c_dim": c_dim}
+    network = {**_network(config, inherited, strategy), "c_dim": c_dim}
     reinit = inherited.fresh
     if network.get("miner") and not source.network.get("miner"):
         reinit += ("G.mapping.miner", "G_ema.mapping.miner", "G.miner", "G_ema.miner")
@@ -211,6 +211,16 @@ def _classes(source: SourceModel, dataset: PackedDataset, strategy: Strategy) ->
 def _new_tables(model: AdversarialModel) -> tuple[str, ...]:
     """The class tables by name: with rows that no source gave, no strategy keeps them still."""
     return tuple(n for name in class_tables(model) for n in (name, name.replace("G.", "G_ema.", 1)))
+
+
+def _network(config: dict[str, Any], inherited: Inherited, strategy: Strategy) -> dict[str, Any]:
+    """What a transfer builds: the source's sizes; those of a new D that it does not name are ours.
+
+    Keys of D alone end in _D.
+    """
+    own = {k: v for k, v in config["model"]["network"].items() if k.endswith("_D")}
+    own = {} if strategy.init.get("D") == "source" else own
+    return {**own, **inherited.network, **strategy.network}
 
 
 def _fields(config: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,12 @@ _ANY = 1e12
 _OF_MODEL = {
     **dict.fromkeys(("pretrain_kimg", "class_weight", "pretrain_class_weight"), (0, _ANY)),
     **dict.fromkeys(("pl_weight", "pl_interval"), (0, _ANY)),
+    **dict.fromkeys(("magnitude_kimg", "blur_fade_kimg"), (0, _ANY)),
+    "blur_init_sigma": (0, 1000),
     "style_mixing": (0, 1),
 }
+_OF_NETWORK = {"clamp": (0.001, _ANY), "output_scale": (0.001, 1000)}
+_NEEDED = ("magnitude_kimg", "blur_fade_kimg", "blur_init_sigma", "output_scale")  # never null
 _OF_TRAINING = {
     **dict.fromkeys(("lr_G", "lr_D", "r1_gamma", "ema_kimg", "ema_rampup"), (0, _ANY)),
     "betas": (0, 0.99999),
@@ -248,19 +252,41 @@ def _training(config: dict[str, Any]) -> list[str]:
         problems += _ranges(
             f"{name}model.training", (model or {}).get("training", {}), _OF_TRAINING
         )
+    problems += _ranges("model.network", config["model"]["network"], _OF_NETWORK)
+    problems += _layers(config["model"])
     return problems + _devices(config["trainer"], config)
 
 
 def _ranges(where: str, values: dict[str, Any], ranges: dict[str, tuple[float, ...]]) -> list[str]:
-    """What lies outside of its range; a key that is absent or null is the model's own matter."""
+    """What lies outside of its range; a key that is absent is the model's own matter.
+
+    So is null where the model has a meaning for it.
+    """
     problems = []
-    for key, (low, high) in ranges.items():
-        found = values.get(key)
+    for key in [key for key in ranges if key in values]:
+        (low, high), found = ranges[key], values[key]
         for value in found if isinstance(found, list) else [found]:
-            if value is not None and not (_is_number(value) and low <= value <= high):
+            may_be = value is None and key not in _NEEDED
+            if not may_be and not (_is_number(value) and low <= value <= high):
                 allowed = f"of {low:g} or more" if high == _ANY else f"from {low:g} to {high:g}"
                 problems.append(f"{where}.{key}={value}: use a number {allowed}")
     return problems
+
+
+def _layers(model: dict[str, Any]) -> list[str]:
+    """What is wrong with the layers of a StyleGAN3's generator: nothing, or one line."""
+    if not model["_target_"].endswith(".StyleGAN3"):
+        return []
+    from stylegan_tl.networks.alias_free import bands
+    from stylegan_tl.networks.stylegan3 import arguments
+
+    try:
+        of_G, _ = arguments(model["network"])
+        if not resolution_problems(of_G["resolution"]):
+            bands(of_G["resolution"], of_G["design"])
+    except ValueError as error:
+        return [f"model.{error}"]
+    return []
 
 
 def _devices(trainer: dict[str, Any], config: dict[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ _MODELS = (
 _ORIGINS = {"G": "G_ema", "D": "D"}
 _MOST_UNSEEN = 1 << 28
 """Numbers of a network that a file describes without holding it; the largest known has 74 M."""
+_LARGEST_IMAGE = 4096  # pixels along a side; the largest published are 1024
 
 warn = logging.getLogger("stylegan_tl").warning
 
@@ -62,20 +63,31 @@ def rebuild(source: SourceModel) -> AdversarialModel:
 def check_fit(model_class: type[AdversarialModel], source: SourceModel) -> None:
     """Compare the tensors of a file with the network that it describes, of which nothing is built.
 
-    A file may claim more than memory holds. Raises SourceError where they differ, and for a network
-    that is not in the file and would be huge.
+    A file may claim more than memory holds. Raises SourceError where they differ, for a network
+    that is not in the file and would be huge, buffers and all, and for images larger than any.
     """
+    _check_size(source)
     there = _there(source)
     with torch.device("meta"):
         blank = _made(model_class, source)
         load_into(blank, source, networks=there)
     for name in _ORIGINS.keys() - set(there):
-        count = sum(p.numel() for p in getattr(blank, name).parameters())
+        network = getattr(blank, name)
+        count = sum(t.numel() for t in (*network.parameters(), *network.buffers()))
         if count > _MOST_UNSEEN:
             raise SourceError(
                 f"{source.path} has no {name}, and describes one of {count:,} numbers; "
                 f"{_MOST_UNSEEN:,} are built"
             )
+
+
+def _check_size(source: SourceModel) -> None:
+    resolution = source.network.get("resolution")
+    if type(resolution) is not int or not 1 <= resolution <= _LARGEST_IMAGE:
+        raise SourceError(
+            f"{source.path} says network.resolution={str(resolution)[:60]!r}: images of 1 to "
+            f"{_LARGEST_IMAGE} pixels are built"
+        )
 
 
 def _class_of(source: SourceModel) -> type[AdversarialModel]:
@@ -90,9 +102,19 @@ def _there(source: SourceModel) -> list[str]:
 
 
 def _made(model_class: type[AdversarialModel], source: SourceModel) -> AdversarialModel:
-    """The model with random weights; SourceError for a network dictionary that is not its own."""
+    """The model with random weights.
+
+    SourceError for a network dictionary that is not its own, or that memory does not hold.
+    """
     try:
         return model_class(network=source.network, training=asdict(Training()))
-    except (TypeError, KeyError, RuntimeError, ArithmeticError) as error:
-        why = str(error).splitlines()[0][:200]
-        raise SourceError(f"{source.path}: no {source.model} has its network: {why}") from error
+    except (TypeError, KeyError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        wrong = "memory does not hold" if _is_full(error) else f"no {source.model} has"
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise SourceError(f"{source.path}: {wrong} its network: {why}") from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it says that there is no memory left; on a CPU that is a plain RuntimeError."""
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return full or "tried to allocate" in str(error)

@@ -147,6 +147,33 @@ def test_weights_of_a_model_that_cannot_work_are_named(compose, model: str, over
     assert all(f"  {override}: use a number" in str(caught.value) for override in wrong)
 
 
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("magnitude_kimg=null", "use a number of 0 or more"),
+        ("blur_init_sigma=abc", "use a number from 0 to 1000"),
+        ("blur_fade_kimg=-1", "use a number of 0 or more"),
+        ("network.output_scale=abc", "use a number from 0.001 to 1000"),
+        ("network.clamp=-1", "use a number of 0.001 or more"),
+        ("network.first_cutoff=null", "use a number above 0 and below 1e6"),
+        ("network.last_stopband_rel=inf", "use a number above 0 and below 1e6"),
+        ("network.radial=some", "use true or false"),
+        ("network.filter_size=900", "use a whole number from 2 to 64"),
+        ("network.num_layers=65", "use a whole number from 2 to 64"),
+        ("network.first_cutoff=40", "a stopband begins above its cutoff"),
+        ("network.first_stopband=50", "resolution=64 ends at 32"),
+    ],
+)
+def test_numbers_of_a_stylegan3_that_cannot_work_are_named(compose, override, allowed) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(compose(["model=stylegan3", "resolution=64", f"model.{override}", "kimg=0"]))
+    key = override.rpartition("network.")[2].replace("null", "None")
+    (said,) = [line for line in str(caught.value).splitlines() if key in line]
+    assert said.startswith("  model.")
+    assert allowed in said
+    assert "  kimg=0: " in str(caught.value)
+
+
 def test_adams_betas_are_checked(compose) -> None:
     with pytest.raises(ConfigError, match=r"model.training.betas=1.0: .* from 0 to 0.99999"):
         validate(compose(["model=dcgan", "model.training.betas=[0.5,1.0]"]))

@@ -16,7 +16,7 @@ from stylegan_tl.freeze.add_category import check_classes, keep_old_rows
 from stylegan_tl.freeze.anchor.base import Anchor, Source
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
-from stylegan_tl.freeze.staged import Schedule, Stage, enter
+from stylegan_tl.freeze.staged import Gradual, Schedule, Stage, enter
 from stylegan_tl.freeze.strategy import ORIGINS, Policy, Strategy
 
 __all__ = ["Freeze", "additions", "freeze_of", "frozen_parts", "frozen_share"]
@@ -61,11 +61,12 @@ class Freeze(pl.Callback):
         policy: Policy | None = None,
         settings: Mapping[str, Any] | None = None,
         anchors: Sequence[Anchor] = (),
-        schedule: Schedule | None = None,
+        schedule: Schedule | Gradual | None = None,
     ) -> None:
         self.strategy, self.policy = strategy, policy or Policy()
         self.settings, self.anchors = dict(settings or {}), tuple(anchors)
-        self.schedule = schedule or Schedule()
+        self._planned = schedule or Schedule()
+        self.schedule = Schedule()  # of the model, once there is one
         self._source: Source | None = None
         self._phase: tuple[Stage | None, frozenset[str]] = (None, frozenset())
         self._allowed: set[str] = set()  # what trains when no stage says otherwise
@@ -73,7 +74,7 @@ class Freeze(pl.Callback):
         wrong = {k: v for k, v in strategy.init.items() if v not in ORIGINS}
         if wrong:
             raise ValueError(f"freeze.init: {wrong}; G and D start from one of {ORIGINS}")
-        if strategy.objective and (self.anchors or self.schedule.stages):
+        if strategy.objective and (self.anchors or self._planned != Schedule()):
             raise ValueError(
                 "freeze: a strategy without an adversarial game takes no freeze/anchor and no "
                 "freeze/schedule; leave them out"
@@ -101,7 +102,7 @@ class Freeze(pl.Callback):
             _check_anchored(anchor, self.strategy)
             anchor.check(model)
         changed = {p.name for adapt in self.strategy.adapt for p in adapted(parts, adapt)}
-        self.schedule.check(parts, [p.name for p in frozen if p.name not in changed])
+        self.schedule = self._planned.of(parts, [p.name for p in frozen if p.name not in changed])
         return frozen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

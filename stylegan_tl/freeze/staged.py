@@ -25,7 +25,7 @@ from torch import nn
 from stylegan_tl.freeze.groups import Part, parts_of
 from stylegan_tl.freeze.selectors import select
 
-__all__ = ["Schedule", "Stage", "enter", "gradual", "stages", "warm_up"]
+__all__ = ["Gradual", "Schedule", "Stage", "enter", "gradual", "stages", "warm_up"]
 
 _ORDERS = ("low_to_high", "high_to_low")
 
@@ -55,8 +55,11 @@ class Schedule:
         """The stage of the iteration that starts at `nimg` images; None after the last."""
         return next((s for s in self.stages if nimg < s.until_kimg * 1000), None)
 
-    def check(self, parts: Sequence[Part], frozen: Iterable[str]) -> None:
-        """Raise ValueError if a selector matches nothing, or a stage has nothing to train."""
+    def of(self, parts: Sequence[Part], frozen: Iterable[str]) -> Schedule:
+        """The schedule of a model of these parts, of which a strategy keeps the `frozen`.
+
+        Raises ValueError if a selector matches nothing, or a stage has nothing to train.
+        """
         still = set(frozen)
         for stage in self.stages:
             chosen = select(parts, stage.train)
@@ -65,10 +68,36 @@ class Schedule:
                     f"freeze.schedule: until {stage.until_kimg:g} kimg nothing trains: the "
                     f"strategy freezes all of {', '.join(stage.train)}"
                 )
+        return self
 
     def record(self) -> list[dict[str, Any]]:
         """Plain numbers and names."""
         return [{**asdict(stage), "train": [*stage.train]} for stage in self.stages]
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """One more resolution every `every_kimg`, at those that the blocks of a model have."""
+
+    order: str
+    every_kimg: float
+    networks: tuple[str, ...]
+
+    def of(self, parts: Sequence[Part], frozen: Iterable[str]) -> Schedule:
+        """The schedule of a model of these parts; raises ValueError as `Schedule.of` does."""
+        low_first = self.order == "low_to_high"
+        leading = "G" if "G" in self.networks else "D"
+        own = {p.resolution for p in parts if p.network == leading and "block" in p.groups}
+        if leading == "D":
+            own.add(4)  # the head
+        sizes = sorted(size for size in own if size)
+        edges = sizes[:-1] if low_first else sizes[:0:-1]
+        found = [
+            [x for n in "GD" for x in _thawed(n, edge, low_first, n in self.networks)]
+            for edge in edges
+        ]
+        made = [Stage((i + 1) * self.every_kimg, tuple(train)) for i, train in enumerate(found)]
+        return Schedule(tuple(made)).of(parts, frozen)
 
 
 def stages(stages: Sequence[Mapping[str, Any]]) -> Schedule:
@@ -89,26 +118,20 @@ def warm_up(kimg: float, train: Sequence[str]) -> Schedule:
     return Schedule((Stage(float(kimg), tuple(train)),))
 
 
-def gradual(
-    order: str, every_kimg: float, resolution: int, networks: Sequence[str] = ("G",)
-) -> Schedule:
-    """One more resolution every `every_kimg`, from 4 px up or from the image down.
+def gradual(order: str, every_kimg: float, networks: Sequence[str] = ("G",)) -> Gradual:
+    """One more resolution every `every_kimg`, from the lowest up or from the image down.
 
-    Of G the mapping network comes with 4 px. Of D the head trains throughout. A network that
-    `networks` does not name trains as a whole.
+    The resolutions are those of G's blocks, of D's where `networks` names D alone. Of G the mapping
+    network comes with the lowest. Of D the head trains throughout. A network that `networks` does
+    not name trains as a whole.
     """
     if order not in _ORDERS:
         raise ValueError(f"freeze.schedule.order={order}: use one of {', '.join(_ORDERS)}")
     if not set(networks) or not set(networks) <= {"G", "D"}:
         raise ValueError(f"freeze.schedule.networks={[*networks]}: use [G], [D] or [G,D]")
-    low_first = order == "low_to_high"
-    sizes = [2**i for i in range(2, resolution.bit_length())]
-    edges = sizes[:-1] if low_first else sizes[:0:-1]
-    parts = [
-        [x for network in "GD" for x in _thawed(network, edge, low_first, network in networks)]
-        for edge in edges
-    ]
-    return Schedule(tuple(Stage((i + 1) * every_kimg, tuple(p)) for i, p in enumerate(parts)))
+    if not every_kimg > 0:
+        raise ValueError(f"freeze.schedule.every_kimg={every_kimg}: use a number above 0")
+    return Gradual(order, every_kimg, tuple(networks))
 
 
 def enter(
@@ -142,10 +165,8 @@ def enter(
 def _thawed(network: str, edge: int, low_first: bool, gradually: bool) -> list[str]:
     if not gradually:
         return [network]
+    blocks = f"{network}.block@res:{f'..{edge}' if low_first else f'{edge}..'}"
     if network == "G":
-        return [
-            *(["G.mapping?", "G.embed?"] if low_first else []),
-            f"G.block@res:{f'..{edge}' if low_first else f'{edge}..'}",
-        ]
-    blocks = [] if edge == 4 else [f"D.block@res:{f'..{edge}' if low_first else f'{edge}..'}"]
-    return ["D.head", "D.mapping?", *blocks]
+        return [*(["G.mapping?", "G.embed?"] if low_first else []), blocks]
+    head_alone = low_first and edge < 8
+    return ["D.head", "D.mapping?", *([] if head_alone else [blocks])]

@@ -38,13 +38,6 @@ class StyleGAN3(StyleBased):
         blur_fade_kimg: float = 200.0,
         seed: int = 0,
     ) -> None:
-        for key, value in (
-            ("magnitude_kimg", magnitude_kimg),
-            ("blur_init_sigma", blur_init_sigma),
-            ("blur_fade_kimg", blur_fade_kimg),
-        ):
-            if not value >= 0:
-                raise ValueError(f"model.{key}={value}: use 0 or more")
         super().__init__(network=network, training=training, seed=seed)
         self.save_hyperparameters()
         self.style_mixing, self.magnitude_kimg = style_mixing, magnitude_kimg

@@ -14,7 +14,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Band", "Design", "Step", "bands", "filters", "lowpass", "radial_lowpass", "steps"]
+__all__ = [
+    "BOUNDS", "Band", "Design", "Step", "bands", "filters", "lowpass", "radial_lowpass", "steps",
+]  # fmt: skip
+
+BOUNDS = {
+    "num_layers": (2, 64),
+    "num_critical": (1, 63),
+    "margin": (0, 256),
+    "filter_size": (2, 64),
+    "lrelu_upsampling": (1, 8),
+    "kernel": (1, 9),
+}
+"""Of the whole numbers of a `Design`, the least and the most: files may claim anything."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,23 @@ class Design:
     radial: bool = False
 
     def __post_init__(self) -> None:
-        least = {"num_layers": 2, "num_critical": 1, "margin": 0, "filter_size": 2, "kernel": 1}
-        for key, low in {**least, "lrelu_upsampling": 1}.items():
-            if not isinstance(getattr(self, key), int) or getattr(self, key) < low:
-                raise ValueError(f"network.{key}={getattr(self, key)}: use a whole number ≥ {low}")
+        for key, (low, high) in BOUNDS.items():
+            value = getattr(self, key)
+            if type(value) is not int or not low <= value <= high:
+                said = f"use a whole number from {low} to {high}"
+                raise ValueError(f"network.{key}={value}: {said}")
+        for key in ("first_cutoff", "first_stopband", "last_stopband_rel"):
+            value = getattr(self, key)
+            if type(value) not in (int, float) or not 0 < value < 1e6:
+                raise ValueError(f"network.{key}={value}: use a number above 0 and below 1e6")
+        if type(self.radial) is not bool:
+            raise ValueError(f"network.radial={self.radial}: use true or false")
         if self.num_critical >= self.num_layers:
             raise ValueError(
                 f"network.num_critical={self.num_critical}: use fewer than "
                 f"network.num_layers={self.num_layers}"
             )
-        if not 0 < self.first_cutoff < self.first_stopband or not self.last_stopband_rel > 1:
+        if self.first_cutoff >= self.first_stopband or self.last_stopband_rel <= 1:
             raise ValueError(
                 f"network.first_cutoff={self.first_cutoff}, first_stopband={self.first_stopband}, "
                 f"last_stopband_rel={self.last_stopband_rel}: a stopband begins above its cutoff"
@@ -70,7 +89,7 @@ def bands(resolution: int, design: Design) -> list[Band]:
     """What each layer gives, ToRGB last: `num_layers + 1` bands (section 3.2).
 
     Cutoffs and stopbands grow geometrically up to the first critical layer; the rate is the lowest
-    power of two that holds the stopband, at most the image's. The last two have no margin.
+    power of two that holds the stopband, at most the image's. The last two have the image's size.
     """
     last_cutoff = resolution / 2
     last_stopband = last_cutoff * design.last_stopband_rel
@@ -85,8 +104,7 @@ def bands(resolution: int, design: Design) -> list[Band]:
         cutoff = design.first_cutoff * (last_cutoff / design.first_cutoff) ** way
         stopband = design.first_stopband * (last_stopband / design.first_stopband) ** way
         rate = 1 << math.ceil(math.log2(min(2 * stopband, resolution)))
-        margin = design.margin if i < design.num_layers - 1 else 0
-        size = resolution if margin == 0 else rate + 2 * margin
+        size = resolution if i >= design.num_layers - 1 else rate + 2 * design.margin
         found.append(Band(rate, cutoff, max(stopband, rate / 2) - cutoff, size))
     return found
 
@@ -152,8 +170,13 @@ def radial_lowpass(taps: int, band: Band, rate: int) -> Tensor | None:
 
 
 def _places(taps: int) -> Tensor:
-    """Centred sample numbers, float64, on the CPU wherever the network is built."""
-    return torch.arange(taps, dtype=torch.float64, device="cpu") - (taps - 1) / 2
+    """Centred sample numbers, float64."""
+    return torch.arange(taps, dtype=torch.float64, device=_device()) - (taps - 1) / 2
+
+
+def _device() -> str:
+    """The CPU wherever a network is built, but none of a network without any values."""
+    return "meta" if torch.get_default_device().type == "meta" else "cpu"
 
 
 def _kaiser(taps: int, band: Band, rate: int) -> Tensor:
@@ -165,7 +188,8 @@ def _kaiser(taps: int, band: Band, rate: int) -> Tensor:
         beta = 0.1102 * (attenuation - 8.7)
     elif attenuation > 21:
         beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
-    return torch.kaiser_window(taps, periodic=False, beta=beta, dtype=torch.float64, device="cpu")
+    how = {"dtype": torch.float64, "device": _device()}
+    return torch.kaiser_window(taps, periodic=False, beta=beta, **how)
 
 
 def _unit(taps: Tensor) -> Tensor:

@@ -48,8 +48,3 @@ def test_blur_fades_with_nimg_and_is_for_a_start_from_scratch(make) -> None:
     assert model._augmented(images, generator) is images  # 0.3 pixels: nothing is left to blur
     model.nimg, model.from_source = 0, ("G", "D")
     assert model.blur_sigma == 0
-
-
-def test_wrong_numbers_name_their_key(make) -> None:
-    with pytest.raises(Exception, match=r"model\.blur_init_sigma=-1: use 0 or more"):
-        make("model.blur_init_sigma=-1")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan_tl.networks.alias_free import Design, filters, lowpass, steps
+from stylegan_tl.networks.alias_free import BOUNDS, Design, bands, filters, lowpass, steps
 from stylegan_tl.networks.stylegan3 import Discriminator, Generator, SynthesisLayer, arguments
 
 R = Design(kernel=1, radial=True)
@@ -76,6 +76,39 @@ def test_the_schedule_is_the_published_one() -> None:
     cutoffs = np.array([step.after.cutoff for step in plan])
     np.testing.assert_allclose(cutoffs[:13], np.geomspace(2, 512, 13))
     np.testing.assert_allclose(cutoffs[12:], 512)
+
+
+@pytest.mark.parametrize(
+    ("margin", "sizes"), [(2, [20, 20, 36, 32, 32]), (0, [16, 16, 32, 32, 32])]
+)
+def test_without_a_margin_a_layer_has_as_many_samples_as_its_rate(
+    margin: int, sizes: list[int]
+) -> None:
+    """Sizes of NVIDIA's layers (stylegan3 c233a91) with the same arguments, noted there."""
+    design = Design(num_layers=4, num_critical=1, margin=margin)
+    assert [band.size for band in bands(32, design)] == sizes
+    model = _generator(design=design)
+    assert model.synthesis(_draw(1, model.num_ws, 6)).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_whole_numbers_beyond_what_is_built_are_refused(key: str) -> None:
+    low, high = BOUNDS[key]
+    for value in (low - 1, high + 1, float(low), True):
+        with pytest.raises(ValueError, match=rf"network\.{key}={value}: use a whole number from"):
+            Design(**{key: value})
+
+
+@pytest.mark.parametrize("design", [TINY, Design(num_layers=4, num_critical=1, radial=True)])
+def test_no_filter_is_made_of_a_network_without_values(design: Design) -> None:
+    with torch.device("meta"):
+        model = Generator(resolution=32, design=design)
+    assert {b.device.type for b in model.buffers()} == {"meta"}
+    shapes = {name: b.shape for name, b in model.named_buffers()}
+    made = Generator(resolution=32, design=design, channel_max=8)
+    taps = {name: b for name, b in made.named_buffers() if name.endswith("_filter")}
+    assert {b.device.type for b in taps.values()} == {"cpu"}
+    assert all(shapes[name] == b.shape for name, b in taps.items())
 
 
 def test_separable_filters_are_scipys() -> None:

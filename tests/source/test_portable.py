@@ -14,12 +14,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stylegan_tl.assembly import build, named_source, open_target
+from stylegan_tl import restore
+from stylegan_tl.assembly import blank_model, build, named_source, open_target
 from stylegan_tl.convert import table
 from stylegan_tl.freeze.base import freeze_of
+from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.models.dcgan import DCGAN
+from stylegan_tl.models.stylegan2 import StyleGAN2
+from stylegan_tl.models.stylegan3 import StyleGAN3
 from stylegan_tl.models.training import Training
-from stylegan_tl.restore import rebuild
+from stylegan_tl.restore import examine, rebuild
 from stylegan_tl.source.foreign.origin import licence_of
 from stylegan_tl.source.portable import SourceError, SourceModel, read_model, write_portable
 
@@ -27,11 +31,22 @@ NAME = f"{DCGAN.__module__}.DCGAN"
 NETWORK = {"resolution": 32, "z_dim": 4, "c_dim": 0, "width": 2, "width_max": 4, "bias": False}
 
 
+STYLED = dict(resolution=32, z_dim=4, w_dim=4, num_mapping_layers=2, mbstd_group_size=4)
+STYLED |= dict(channel_base=64, channel_max=4, num_layers=3, num_critical=1, margin=1)
+
+
 @pytest.fixture
 def model() -> SourceModel:
-    made = DCGAN(network=NETWORK, training=asdict(Training()))
-    tensors = {k: v for k, v in made.state_dict().items() if k.split(".")[0] in ("G_ema", "D")}
-    return SourceModel(NAME, NETWORK, 1000, "art", {"dataset": "art"}, tensors, Path("a"), "ab")
+    return _source(DCGAN, NETWORK)
+
+
+def _source(model_class: type[AdversarialModel], network: dict, *, only: str = "") -> SourceModel:
+    """An untrained one; with `only` 'D' or 'G_ema' the file has no other network."""
+    made = model_class(network=network, training=asdict(Training()))
+    names = (only,) if only else ("G_ema", "D")
+    tensors = {k: v for k, v in made.state_dict().items() if k.split(".")[0] in names}
+    name = f"{model_class.__module__}.{model_class.__name__}"
+    return SourceModel(name, network, 1000, "art", {"dataset": "art"}, tensors, Path("a"), "ab")
 
 
 def _described(given: SourceModel, path: Path, **changes: Any) -> Path:
@@ -103,6 +118,75 @@ def test_training_from_it_builds_nothing_of_that_size(
     monkeypatch.setattr(DCGAN, "build", watched)
     with pytest.raises(SourceError, match=said):
         build(config, data, read_model(path), freeze_of(config["freeze"]).strategy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"filter_size": 900, "radial": True}, "filter_size=900: use a whole number from 2 to 64"),
+        ({"num_layers": 1 << 20}, "num_layers=1048576: use a whole number from 2 to 64"),
+        ({"num_critical": 9}, "num_critical=9: use fewer than network.num_layers=3"),
+        ({"last_stopband_rel": "much"}, "last_stopband_rel=much: use a number above 0"),
+    ],
+)
+def test_a_stylegan3_that_nobody_builds_is_refused_with_the_files_name(
+    changes: dict, said: str, tmp_path
+) -> None:
+    network = {**STYLED, **changes}
+    path = _described(_source(StyleGAN3, STYLED), tmp_path / "a.safetensors", network=network)
+    with pytest.raises(SourceError) as error:
+        examine(path)
+    assert str(path) in str(error.value)
+    assert said in str(error.value)
+
+
+def test_noise_that_a_file_does_not_hold_counts_as_weights_do(tmp_path, monkeypatch) -> None:
+    """Of noise G has one image of 4 px and two of each size from 8 to 64: 10,896 numbers."""
+    network = {**STYLED, "resolution": 64, "channel_max": 1}
+    path = _described(_source(StyleGAN2, network, only="D"), tmp_path / "a.safetensors")
+    examine(path)
+    monkeypatch.setattr(restore, "_MOST_UNSEEN", 8000)
+    with pytest.raises(SourceError, match="has no G, and describes one of 11,"):
+        examine(path)
+
+
+def test_images_larger_than_any_are_not_built(tmp_path) -> None:
+    source = _source(StyleGAN2, STYLED, only="D")
+    for size in (8192, 65536, "32", 0):
+        path = _described(source, tmp_path / "a", network={**STYLED, "resolution": size})
+        with pytest.raises(SourceError, match=r"images of 1 to 4096 pixels") as error:
+            examine(path)
+        assert f"{path} says network.resolution='{size}'" in str(error.value)
+
+
+def test_too_little_memory_is_not_taken_for_a_wrong_network(model, tmp_path, monkeypatch) -> None:
+    path = _described(model, tmp_path / "a.safetensors")
+    source, build_networks = read_model(path), DCGAN.build
+
+    def greedy(self: DCGAN, network: dict) -> Any:
+        if torch.get_default_device().type != "meta":
+            torch.empty(1 << 60)
+        return build_networks(self, network)
+
+    monkeypatch.setattr(DCGAN, "build", greedy)
+    with pytest.raises(SourceError, match="a.safetensors: memory does not hold its network"):
+        rebuild(source)
+
+
+@pytest.mark.parametrize("freeze", ["init_g", "scratch"])
+def test_a_new_d_of_a_source_without_one_has_the_widths_of_the_configuration(
+    freeze: str, compose, tiny_overrides, tmp_path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    _described(_source(StyleGAN3, STYLED, only="G_ema"), path)
+    given = [f"source.checkpoint={path}", f"freeze={freeze}"]
+    config = compose(tiny_overrides("stylegan3_small", *given, source="checkpoint"))
+    strategy, named = freeze_of(config["freeze"]).strategy, named_source(config)
+    made, _ = build(config, open_target(config).dataset, named, strategy)
+    for found in (made, blank_model(config, strategy, named)):
+        assert found.D.b32.fromrgb.weight.shape[0] == 8  # channel_base_D / 32
+        assert found.D.b4.conv.weight.shape[0] == 16  # channel_max_D
+        assert found.hparams["network"]["channel_max_D"] == 16
 
 
 def test_a_file_does_not_say_what_its_own_digest_is(model, tmp_path) -> None:

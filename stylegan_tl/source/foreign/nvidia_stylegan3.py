@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_tl.networks.alias_free import Design, Step, filters, steps
+from stylegan_tl.networks.alias_free import BOUNDS, Design, Step, filters, steps
 from stylegan_tl.networks.stylegan3 import arguments
 from stylegan_tl.source.foreign.moves import Moves
 from stylegan_tl.source.foreign.options import Options
@@ -22,17 +22,18 @@ from stylegan_tl.source.portable import SourceError
 __all__ = ["MODEL", "move", "network_of"]
 
 MODEL = "stylegan_tl.models.stylegan3.StyleGAN3"
-# ours: theirs, the published value, the largest that is read
+# ours: theirs, the published value
 _WHOLE = {
-    "channel_base": ("channel_base", 32768, 1 << 20),
-    "channel_max": ("channel_max", 512, 1 << 16),
-    "num_layers": ("num_layers", 14, 64),
-    "num_critical": ("num_critical", 2, 64),
-    "margin": ("margin_size", 10, 256),
-    "filter_size": ("filter_size", 6, 64),
-    "lrelu_upsampling": ("lrelu_upsampling", 2, 8),
-    "kernel": ("conv_kernel", 3, 9),
+    "channel_base": ("channel_base", 32768),
+    "channel_max": ("channel_max", 512),
+    "num_layers": ("num_layers", 14),
+    "num_critical": ("num_critical", 2),
+    "margin": ("margin_size", 10),
+    "filter_size": ("filter_size", 6),
+    "lrelu_upsampling": ("lrelu_upsampling", 2),
+    "kernel": ("conv_kernel", 3),
 }
+_BOUNDS = {"channel_base": (1, 1 << 20), "channel_max": (1, 1 << 16), **BOUNDS}
 _NUMBERS = {
     "first_cutoff": 2.0,
     "first_stopband": 2**2.1,
@@ -45,8 +46,8 @@ _ANY = ("weight", "bias", "affine.weight", "affine.bias")
 def network_of(given: Options) -> dict[str, Any]:
     """What the arguments of a generator say, but its size, its latents and its mapping network."""
     found: dict[str, Any] = {
-        ours: given.whole(theirs, default, least=0 if ours == "margin" else 1, most=most)
-        for ours, (theirs, default, most) in _WHOLE.items()
+        ours: given.whole(theirs, default, least=_BOUNDS[ours][0], most=_BOUNDS[ours][1])
+        for ours, (theirs, default) in _WHOLE.items()
     }
     found |= {key: _number(given, key, default) for key, default in _NUMBERS.items()}
     found["clamp"] = None
