@@ -214,8 +214,8 @@ def finish(
     files = {"grids": "grids", "checkpoint": "last.ckpt", "metrics": "metrics.jsonl"}
     files["before_after"] = "before_after.png"
     # what a source model was trained on: the option's name may be the path of a file
-    names = trial.source.get("name", "random weights"), config["target"]["name"]
-    captions = (f"{names[0]}, 0 kimg", f"{names[1]}, {trial.kimg:g} kimg")
+    began = f"{trial.source['name']}, the source model" if trial.source else "random weights"
+    captions = (began, f"{config['target']['name']}, {trial.kimg:g} kimg")
     columns = config["grid"]["columns"]
     pictures.before_after(folder / "before_after.png", before, after, captions, columns)
     files["animation"] = pictures.animation(

@@ -1,10 +1,10 @@
 """Benchmark of several trials at a time on one device against one at a time.
 
-    python experiments/benchmarks/packing.py [--device cuda] [--at-a-time 1 2 4] [KEY=VALUE …]
+    python experiments/benchmarks/packing.py [--device cuda] [--at-a-time 1 2 4] [--overrides …]
 
 Runs the procedural demo's first pair with other seeds, its source model trained before the clock
-starts: on a GPU with `gpus=[0] per_gpu=K`, on a CPU with K processes that share the cores. Further
-`key=value` words are overrides of every trial, such as kimg=4 resolution=64. Prints a JSON object
+starts: on a GPU with `gpus=[0] per_gpu=K`, on a CPU with K processes that share the cores. The
+overrides, KEY=VALUE, are those of every trial, such as kimg=4 resolution=64. Prints a JSON object
 per measurement: seconds for all trials, trials per hour, and how many times those of the first row.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--at-a-time", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--overrides", nargs="*", default=[])
     args = parser.parse_args()
     about = {"trials": args.trials, "overrides": args.overrides}
     print(json.dumps({"hardware": hardware(), "commit": commit(), **about}), flush=True)
@@ -58,7 +58,7 @@ def slots(device: str, count: int) -> list[str]:
 def study(folder: Path, name: str, seeds: list[int], where: list[str], more: list[str]) -> float:
     """Run the trials in a folder of their own; seconds. SystemExit if one is not complete."""
     words = [f"study.factors.{pair}" for pair in PAIR]
-    words += ["study.controls=[]", f"study.seeds={seeds}".replace(" ", "")]
+    words += ["study.controls=[]", "study.baseline=null", f"study.seeds={seeds}".replace(" ", "")]
     words += [f"runs={folder / name}", f"cache={folder / 'cache'}", *where, *more]
     command = [sys.executable, "-m", "stylegan_tl.study", "run", "study=demo", *words]
     start = time.perf_counter()

@@ -18,10 +18,11 @@ def test_a_studys_tags_and_factors_reach_the_tracker_of_a_trial(cache, tmp_path,
     choices |= {"source": config["source"]["name"], "target": config["target"]["name"]}
     trial = new_trial(config, tmp_path, choices, None, {})
     assert (trial.hardware["devices"], trial.config["study"]["tags"]) == (4, ["demo"])
-    told = {}
-    mirror = SimpleNamespace(start=lambda folder, **arguments: told.update(arguments))
+    told = []
+    mirror = SimpleNamespace(start=lambda folder, about, mode: told.append(about))
     start_mirror(mirror, config, trial, tmp_path)
-    assert told["tags"] == ["none", "stylegan2_small", "none", "demo"]
+    (about,) = told
+    assert about.tags == ["none", "stylegan2_small", "none", "demo"]
     source, target = choices["source"], choices["target"]
-    assert told["group"] == f"{source}->{target}"
-    assert (told["config"]["source"], told["config"]["target"]) == (source, target)
+    assert about.group == f"{source}->{target}"
+    assert (about.config["source"], about.config["target"]) == (source, target)

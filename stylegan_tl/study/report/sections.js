@@ -34,13 +34,14 @@ function matrices() {
   if (byFreeze) for (const g of grids) g.rows.sort((a, b) => total(a) - total(b));
   if (controls.length) grids.push({ panel: "controls", rows: controls.map(line("")), control: true });
   const text = fixed(all), scale = shade(all);
+  const rivals = targets.some((_, j) => grids.some((g) => !g.control && g.rows.filter((r) => r.cells[j].m).length > 1));
   const least = Math.min(680, (byFreeze ? 150 : 110) + 90 * targets.length);
   refill(sections.matrix,
     h("div.controls", common(), sources.length > 1 && strategies.length > 1
       ? choose("Rows are", "rows", ["source", "freeze"], rowWord) : null, factors()),
     h("div.panels", { style: { "--least": `${least}px` } }, grids.map((g) => matrix(g, text, scale))),
     h("div.keys", colourKey(all, text),
-      h("div.key", h("span.sample", "\u2605"), `best ${byFreeze ? "strategy" : "source"} for a target, in its table`)),
+      rivals ? h("div.key", h("span.sample", "\u2605"), `best ${byFreeze ? "strategy" : "source"} for a target, in its table`) : null),
     h("p.note", `${what()}: the mean over the complete seeds, \u00b1 half of Student's 95 % interval, and how many. `
       + (state.stat === "kimg_to_reach" ? "Never: the budget ended before it was reached; such runs are in no mean. " : "")
       + "Enter or a click opens the trials of a cell; arrow keys move between cells."));
