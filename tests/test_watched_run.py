@@ -157,6 +157,6 @@ def test_a_growing_run_says_where_it_is_and_its_picture_what_it_came_from(
     more = ["kimg=0.004", f"source.checkpoint={tmp_path / 'old'}", "freeze=none"]
     run(tmp_path / "new", *more, model="stylegan_small", source="checkpoint")
     assert drawn == [
-        (("random weights, 0 kimg", "rooms/kitchen, 0.048 kimg"), 2),
-        (("rooms/kitchen, 0 kimg", "rooms/kitchen, 0.004 kimg"), 2),
+        (("random weights", "rooms/kitchen, 0.048 kimg"), 2),
+        (("rooms/kitchen, the source model", "rooms/kitchen, 0.004 kimg"), 2),
     ]
