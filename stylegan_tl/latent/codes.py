@@ -29,8 +29,7 @@ from stylegan_tl.sampling import (
 )
 
 __all__ = [
-    "draw", "encode", "given_or_seeded", "layers_of", "look_of", "on_the_way",
-    "resolutions_of", "space_of",
+    "draw", "encode", "given_or_seeded", "layers_of", "look_of", "on_the_way", "space_of",
 ]  # fmt: skip
 
 BANDS = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
@@ -114,16 +113,10 @@ def on_the_way(a: Tensor, b: Tensor, t: Tensor, path: str, centre: Tensor | floa
     return torch.where(spread == 0, a, slerp(*rows, each).view_as(a) + centre)
 
 
-def resolutions_of(model: AdversarialModel) -> list[int]:
-    """The resolution in pixels that each of the ws draws at: two of each, but in a StyleGAN3."""
-    own = getattr(model.G_ema.synthesis, "ws_resolutions", None)
-    return own or [4 << (i // 2) for i in range(model.G_ema.num_ws)]
-
-
 def layers_of(text: Any, at: Sequence[int], key: str = "layers") -> list[int]:
     """Indices of ws that `text` names: all, coarse | middle | fine, 0-3, 5 or a list of these.
 
-    `at`: the resolution that each of the ws draws at.
+    `at`: the resolution that each of the ws draws at (`ws_resolutions` of a generator).
 
     >>> layers_of("coarse", [4, 4, 8, 8, 16]), layers_of([0, "3-4"], [4, 4, 8, 8, 16])
     ([0, 1, 2, 3], [0, 3, 4])

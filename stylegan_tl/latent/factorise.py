@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from stylegan_tl.files import write_atomic
 from stylegan_tl.freeze.groups import parts_of
 from stylegan_tl.latent.checks import numbers, open_out, seeds, whole
-from stylegan_tl.latent.codes import (
-    draw,
-    given_or_seeded,
-    layers_of,
-    look_of,
-    resolutions_of,
-    space_of,
-)
+from stylegan_tl.latent.codes import draw, given_or_seeded, layers_of, look_of, space_of
 from stylegan_tl.latent.record import Made
 from stylegan_tl.models.adversarial import AdversarialModel
 from stylegan_tl.networks.stylegan import stage_of
@@ -115,7 +108,7 @@ def _weight(model: AdversarialModel, space: str, chosen: Any) -> tuple[Tensor, l
         if chosen != "all":
             raise ValueError(f"layers={chosen}: z enters in one place; leave layers=all")
         return weights[0], None
-    layers = layers_of(chosen, resolutions_of(model))
+    layers = layers_of(chosen, model.G_ema.ws_resolutions)
     used = [weights[i] for i in layers if i < len(weights)]
     if not used:
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stylegan_tl.latent.checks import open_out, seeds
-from stylegan_tl.latent.codes import draw, layers_of, look_of, resolutions_of
+from stylegan_tl.latent.codes import draw, layers_of, look_of
 from stylegan_tl.latent.record import Made
 from stylegan_tl.pictures import sheet
 from stylegan_tl.restore import restore
@@ -27,7 +27,7 @@ def make(config: dict[str, Any]) -> Made:
             f"mix: a {type(model).__name__} takes one z for all layers, so there are no styles "
             "to mix; interpolate walks between its latents"
         )
-    look, layers = look_of(config, model), layers_of(config["layers"], resolutions_of(model))
+    look, layers = look_of(config, model), layers_of(config["layers"], model.G_ema.ws_resolutions)
     out = open_out(config, "mix.png")
     w = styles(model, latents(model, [*rows, *columns]), look)
     of_rows, of_columns = w[: len(rows)], w[len(rows) :]

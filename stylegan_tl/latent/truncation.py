@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stylegan_tl.latent.checks import numbers, open_out, seeds
-from stylegan_tl.latent.codes import draw, encode, layers_of, look_of, resolutions_of, space_of
+from stylegan_tl.latent.codes import draw, encode, layers_of, look_of, space_of
 from stylegan_tl.latent.record import Made
 from stylegan_tl.pictures import sheet
 from stylegan_tl.restore import restore
@@ -26,7 +26,7 @@ def make(config: dict[str, Any]) -> Made:
     model, trained = restore(config["checkpoint"])
     look, space = replace(look_of(config, model), truncation=1.0), space_of(model, "auto")
     if space == "w":
-        layers = layers_of(config["layers"], resolutions_of(model))
+        layers = layers_of(config["layers"], model.G_ema.ws_resolutions)
     elif config["layers"] != "all":
         raise ValueError(f"layers={config['layers']}: a {type(model).__name__} has no w per layer")
     out = open_out(config, "truncation.png")

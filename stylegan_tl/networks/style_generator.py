@@ -37,6 +37,11 @@ class StyleGenerator(nn.Module):
             miner=miner,
         )
 
+    @property
+    def ws_resolutions(self) -> list[int]:
+        """The resolution in pixels that each of the ws draws at: two at each from 4 px up."""
+        return [4 << (i // 2) for i in range(self.num_ws)]
+
     def forward(
         self,
         z: Tensor,
@@ -46,12 +51,7 @@ class StyleGenerator(nn.Module):
         truncation_cutoff: int | None = None,
         noise: str = "random",
         generator: torch.Generator | None = None,
-        transform: Tensor | None = None,
     ) -> Tensor:
-        """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32.
-
-        `transform` is for a synthesis that takes one (StyleGAN3's).
-        """
+        """Map `z [N, z_dim]` and labels `c [N, c_dim]` to images `[N, 3, R, R]` in float32."""
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        moved = {} if transform is None else {"transform": transform}
-        return self.synthesis(ws, noise=noise, generator=generator, **moved)
+        return self.synthesis(ws, noise=noise, generator=generator)

@@ -220,12 +220,6 @@ class Synthesis(nn.Module):
         block.torgb = ToRGB(last.in_channels, img_channels, w_dim=w_dim)
         self.num_ws = design.num_layers + 2
 
-    @property
-    def ws_resolutions(self) -> list[int]:
-        """The rate that each of the ws acts at; the first is the input's, the last ToRGB's."""
-        at = [r for r in self.resolutions for _ in range(getattr(self, f"b{r}").num_ws)]
-        return [*at, at[-1]]
-
     def forward(
         self,
         ws: Tensor,
@@ -291,6 +285,13 @@ class Generator(StyleGenerator):
             num_mapping_layers=num_mapping_layers,
             miner=miner,
         )
+
+    @property
+    def ws_resolutions(self) -> list[int]:
+        """The rate that each of the ws acts at; the first is the input's, the last ToRGB's."""
+        net = self.synthesis
+        at = [r for r in net.resolutions for _ in range(getattr(net, f"b{r}").num_ws)]
+        return [*at, at[-1]]
 
 
 def _places(rigid: Tensor, transform: Tensor | None) -> tuple[Tensor, Tensor]:
