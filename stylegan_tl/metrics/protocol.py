@@ -45,9 +45,7 @@ class Kind(NamedTuple):
     extractors: tuple[str, ...] = FEATURES
     better: str = "min"
     splits: tuple[str, ...] = ()  # that it compares with although its name does not say so
-    needs: tuple[str, ...] = (
-        "features",
-    )  # features | logits | images of fakes, G, G_source, transform
+    needs: tuple[str, ...] = ("features",)  # also: logits, images, G, G_source, transform
 
 
 _TWO = ("split", "extractor")

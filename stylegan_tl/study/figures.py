@@ -20,7 +20,7 @@ from stylegan_tl.study.collect import Outcome, check_protocols, collect
 from stylegan_tl.study.report.frames import choose_steps, frame, grids_of
 from stylegan_tl.study.scores import MEASURES, Score, measures_of, scores
 from stylegan_tl.study.statistics import mean_interval
-from stylegan_tl.study.summary import digits
+from stylegan_tl.study.summary import plus_minus
 from stylegan_tl.study.trial import Trial
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _heat_map(
             base = cells.get((*panel, "scratch", target))
             ratio[row, column] = _times(own, base) * (1 if lower else -1)
             dark = abs(ratio[row, column]) > 2.2
-            axes.text(column, row, _text(own), ha="center", va="center", fontsize=6,
+            text = plus_minus(float(own.mean()), mean_interval(own), between="\n")
+            axes.text(column, row, text, ha="center", va="center", fontsize=6,
                       color="white" if dark else "black")  # fmt: skip
     axes.imshow(ratio, cmap="PuOr", vmin=-4, vmax=4, aspect="auto")
     axes.set_xticks(range(len(targets)), [t.split("/")[-1] for t in targets], fontsize=7)
@@ -173,12 +174,6 @@ def _times(own: np.ndarray, base: np.ndarray | None) -> float:
     if base is None or not 0 < own.mean() < math.inf or not 0 < base.mean() < math.inf:
         return 0.0
     return math.log2(base.mean() / own.mean())
-
-
-def _text(values: np.ndarray) -> str:
-    low, high = mean_interval(values)
-    spread = "" if math.isnan(low) else f"\n± {digits((high - low) / 2, 2)}"
-    return f"{digits(float(values.mean()), 3)}{spread}"
 
 
 def _figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, list[Axes]]:

@@ -299,9 +299,14 @@ def _cell(cell: Cell) -> str:
     count = f" ({len(known)} of {cell.asked})" if len(known) != cell.asked else ""
     if not known:
         return ("never" if cell.values else UNKNOWN) + count
-    low, high = cell.interval
-    spread = "" if math.isnan(low) else f" ± {digits((high - low) / 2, 2)}"
-    return f"{digits(cell.mean, 3)}{spread}{count}"
+    return plus_minus(cell.mean, cell.interval) + count
+
+
+def plus_minus(mean: float, interval: Interval, between: str = " ") -> str:
+    """A mean and half of its interval, as `5.84 ± 0.9`; the mean alone where there is none."""
+    low, high = interval
+    spread = "" if math.isnan(low) else f"{between}± {digits((high - low) / 2, 2)}"
+    return digits(mean, 3) + spread
 
 
 def digits(value: float, count: int) -> str:
