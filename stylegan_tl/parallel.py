@@ -121,6 +121,8 @@ def launch(work: Callable[..., int], count: int, arguments: Sequence[Any]) -> in
             _supervise(processes)
     finally:
         listener.stop()
+        lines.close()
+        lines.join_thread()  # which frees what it holds of the queue: later that could hang a fork
     return _result(results, processes, signals)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_train import _assert_same, _rows, _start, _state, _wait
+from test_train import _assert_same, _rows, _run, _start, _state, _wait
 
 from stylegan_tl import runner
 from stylegan_tl.callbacks import TrainingDiverged
@@ -25,7 +26,6 @@ from stylegan_tl.models.dcgan import DCGAN
 from stylegan_tl.models.stylegan2 import StyleGAN2
 from stylegan_tl.parallel import count_of, joined, launch, trainer_options
 from stylegan_tl.processes import agree, average_gradients, largest, mean, ranks
-from stylegan_tl.runner import run_trial
 
 BATCH = 8
 TRAINER = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "threads": None}
@@ -174,7 +174,9 @@ def _talk(folder):
 
 
 def test_three_processes_agree(tmp_path) -> None:
+    threads = threading.enumerate()
     assert launch(_talk, 3, (str(tmp_path),)) == 0
+    assert threading.enumerate() == threads  # none that could hold a lock while this one forks
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(found["equal"], torch.tensor([0.1, 1e-30, 3e7]))
@@ -205,11 +207,11 @@ def _sleep(folder):
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path) -> None:
-    child = _start(lambda: launch(_sleep, 2, (str(tmp_path),)))
+    child = _start(launch, _sleep, 2, (str(tmp_path),))
     until = time.monotonic() + 100
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
         time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
     _wait(child)
     began, workers = [int(p.name) for p in tmp_path.iterdir()], set()
     assert len(began) == 2
@@ -239,15 +241,12 @@ def config(compose, tiny_overrides):
     return make
 
 
-CHOICES = {"freeze": "none", "model": "dcgan"}
-
-
 def test_a_trial_of_two_processes_leaves_what_one_leaves(config, tmp_path) -> None:
     more = ["metric=small", "metric.names=[kid16_train_small,fid16_train_small]"]
     more += ["metric.best=kid16_train_small", "metric.every_ticks=1", "augment=ada"]
     for devices in (2, 1):  # two processes find no source model and train it together
         folder = tmp_path / str(devices)
-        assert run_trial(config(devices, *more), folder, choices=CHOICES) == 0
+        assert _run(config(devices, *more), folder) == 0
     two, one = _rows(tmp_path / "2"), _rows(tmp_path / "1")
     assert [row["nimg"] for row in two] == [row["nimg"] for row in one] == [0, 16, 32]
     for key in ("kid16_train_small", "fid16_train_small", "diversity"):
@@ -257,7 +256,7 @@ def test_a_trial_of_two_processes_leaves_what_one_leaves(config, tmp_path) -> No
     assert names[0] == names[1]
     record = json.loads((tmp_path / "2" / "trial.json").read_text())
     assert (record["state"], record["config"]["trainer"]["devices"]) == ("complete", 2)
-    assert run_trial(config(2, *more), tmp_path / "2", choices=CHOICES) == 0  # skipped
+    assert _run(config(2, *more), tmp_path / "2") == 0  # skipped
 
 
 class _Digests(pl.Callback):
@@ -271,7 +270,7 @@ class _Digests(pl.Callback):
 def _watched_trial(config, folder):
     made = runner._trainer
     runner._trainer = lambda c, f, callbacks: made(c, f, [*callbacks, _Digests()])
-    return runner.run_trial(config, folder, choices=CHOICES)
+    return _run(config, folder)
 
 
 @pytest.mark.parametrize(
@@ -290,29 +289,29 @@ def test_masks_objectives_and_anchors_stay_the_same_everywhere(config, tmp_path,
 
 def test_interrupted_together_and_resumed_exactly(config, tmp_path) -> None:
     own = config(2, "kimg=0.128", "kimg_per_tick=0.032", "augment=ada", "augment.interval=3")
-    assert run_trial(own, tmp_path / "whole", choices=CHOICES) == 0
+    assert _run(own, tmp_path / "whole") == 0
     folder = tmp_path / "cut"
-    child = _start(lambda: run_trial(own, folder, choices=CHOICES))
+    child = _start(_run, own, folder)
     rows = folder / "metrics.jsonl"
     until = time.monotonic() + 120
     while time.monotonic() < until and (not rows.is_file() or rows.read_text().count("\n") < 2):
         time.sleep(0.01)
-    os.kill(child, signal.SIGTERM)
+    os.kill(child.pid, signal.SIGTERM)
     assert _wait(child) == 128 + signal.SIGTERM
     assert json.loads((folder / "trial.json").read_text())["state"] == "interrupted"
-    assert run_trial(own, folder, choices=CHOICES) == 0
+    assert _run(own, folder) == 0
     _assert_same(tmp_path / "whole", folder)
 
 
 def test_training_that_diverges_is_told_by_all(config, tmp_path) -> None:
     own = config(2, "model.training.lr_G=1e30", "model.training.lr_D=1e30", model="stylegan2_small")
     with pytest.raises(TrainingDiverged, match="not finite"):
-        run_trial(own, tmp_path, choices=CHOICES)
+        _run(own, tmp_path)
     assert json.loads((tmp_path / "trial.json").read_text())["state"] == "failed"
 
 
 def test_torchrun_is_the_same_run(config, tiny_overrides, tmp_path) -> None:
-    assert run_trial(config(2), tmp_path / "own", choices=CHOICES) == 0
+    assert _run(config(2), tmp_path / "own") == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "stylegan_tl.train", "trainer=cpu"]
     own = [*tiny_overrides("dcgan"), f"hydra.run.dir={tmp_path / 'theirs'}"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +25,27 @@ TIMES = {"s_per_kimg", "seconds", "eta_seconds", "evaluations", "evaluation_seco
 
 
 @pytest.fixture
-def run(compose, tiny_overrides):
-    """`run(folder, *overrides, model=, source=) -> exit code`."""
+def config(compose, tiny_overrides):
+    """`config(*overrides, model=, source=)` of a tiny transfer."""
 
-    def make(folder: Path, *more: str, model: str = "stylegan2_small", source="rooms/bedroom"):
-        config = compose(tiny_overrides(model, *more, source=source))
-        return run_trial(config, folder, choices={"freeze": "none", "model": model})
+    def make(*more: str, model: str = "stylegan2_small", source: str = "rooms/bedroom") -> dict:
+        return compose(tiny_overrides(model, *more, source=source))
 
     return make
+
+
+@pytest.fixture
+def run(config):
+    """`run(folder, *overrides, model=, source=) -> exit code`."""
+
+    def make(folder: Path, *more: str, **which: str) -> int:
+        return _run(config(*more, **which), folder)
+
+    return make
+
+
+def _run(config: dict, folder: Path) -> int:
+    return run_trial(config, folder, choices={"freeze": "none"})
 
 
 def _state(folder: Path) -> dict[str, torch.Tensor]:
@@ -50,23 +65,26 @@ def _assert_same(one: Path, other: Path) -> None:
     assert _rows(one) == _rows(other)
 
 
-def _start(work: Callable[[], int]) -> int:
-    """Run `work` in a forked process; its return value is the exit code. Returns the pid."""
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            code = work()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return child
+_FRESH = multiprocessing.get_context("forkserver")  # not this one's fork: it has threads
+_FRESH.set_forkserver_preload(["stylegan_tl.runner"])
 
 
-def _wait(child: int) -> int:
-    """Exit code of `child`, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def _start(work: Callable[..., int], *arguments: Any) -> Any:
+    """Begin `work(*arguments)`, which gives the exit code, in a fresh process; return that."""
+    process = _FRESH.Process(target=_exit_with, args=(work, *arguments))
+    process.start()
+    return process
+
+
+def _exit_with(work: Callable[..., int], *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    sys.exit(work(*arguments))
+
+
+def _wait(process: Any) -> int:
+    """Exit code of the process, or minus the signal that ended it."""
+    process.join()
+    return process.exitcode
 
 
 @pytest.mark.parametrize("model", ["stylegan2_small", "dcgan"])
@@ -153,6 +171,12 @@ def _kill_after_rename(monkeypatch, count: int) -> None:
     monkeypatch.setattr(callbacks, "save_atomic", save)
 
 
+def _run_and_die(arrange: Callable, count: int, config: dict, folder: Path) -> int:
+    """A run that `arrange` ends; in a process of its own, where the patches can stay."""
+    arrange(pytest.MonkeyPatch(), count)
+    return _run(config, folder)
+
+
 KILLS = {
     "in the first tick, before any training": (_kill_in_checkpoint, 1),
     "in a batch": (_kill_in_batch, 6),
@@ -166,15 +190,13 @@ KILLS = {
 
 @pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan"])
 def test_killed_at_any_moment_and_resumed_is_bit_identical(
-    run, tmp_path, monkeypatch, model: str
+    run, config, tmp_path, model: str
 ) -> None:
     more = ("augment=ada", "augment.p=0.3", "augment.interval=2", "augment.kimg=1")
     assert run(tmp_path / "whole", *more, model=model) == 0
     for number, (arrange, count) in enumerate(KILLS.values()):
         folder = tmp_path / str(number)
-        with monkeypatch.context() as patch:
-            arrange(patch, count)
-            child = _start(lambda: run(folder, *more, model=model))  # noqa: B023
+        child = _start(_run_and_die, arrange, count, config(*more, model=model), folder)
         assert _wait(child) == -signal.SIGKILL
         assert Trial.load(folder / "trial.json").state == "running"
         assert run(folder, *more, model=model) == 0
@@ -192,37 +214,31 @@ def test_killed_at_any_moment_and_resumed_is_bit_identical(
     ],
 )
 def test_several_steps_their_targets_and_phases_resume_bit_identically(
-    compose, tiny_overrides, tmp_path, monkeypatch, model: str, more: list[str]
+    compose, tiny_overrides, tmp_path, model: str, more: list[str]
 ) -> None:
     _class_folders(tmp_path / "classes", ("bedroom", "kitchen"))
     small = [o for o in tiny_overrides(model, source="scratch") if not o.startswith("target.")]
     target = ["target=folder", f"target.path={tmp_path / 'classes'}", "kimg=0.048"]
-    config = compose([*small, *target, *more])
-
-    def go(name: str) -> int:
-        return run_trial(config, tmp_path / name, choices={"freeze": "none", "model": model})
-
-    assert go("whole") == 0
-    with monkeypatch.context() as patch:
-        _kill_in_batch(patch, 6)
-        child = _start(lambda: go("killed"))
+    own = compose([*small, *target, *more])
+    assert _run(own, tmp_path / "whole") == 0
+    child = _start(_run_and_die, _kill_in_batch, 6, own, tmp_path / "killed")
     assert _wait(child) == -signal.SIGKILL
-    assert go("killed") == 0
+    assert _run(own, tmp_path / "killed") == 0
     _assert_same(tmp_path / "whole", tmp_path / "killed")
     rows = _rows(tmp_path / "whole")[1:]
     assert ("loss_G" in rows[0]) == (model != "gangogh_small")
     assert all(np.isfinite([row["loss_G"], row["loss_D"]]).all() for row in rows[1:])
 
 
-def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, tmp_path) -> None:
+def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, config, tmp_path) -> None:
     more = ("kimg=0.16", "kimg_per_tick=0.08")
     assert run(tmp_path / "whole", *more) == 0
     folder = tmp_path / "stopped"
-    child = _start(lambda: run(folder, *more))
+    child = _start(_run, config(*more), folder)
     while not (folder / "last.ckpt").exists():
         time.sleep(0.01)
     time.sleep(0.2)  # in the middle of a tick
-    os.kill(child, signal.SIGTERM)
+    os.kill(child.pid, signal.SIGTERM)
     assert _wait(child) == 128 + signal.SIGTERM
     assert Trial.load(folder / "trial.json").state == "interrupted"
     reached = torch.load(folder / "last.ckpt", weights_only=True)["stylegan_tl"]["nimg"]
@@ -231,9 +247,9 @@ def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, tmp_pat
     _assert_same(tmp_path / "whole", folder)
 
 
-def test_parallel_trials_train_the_source_once(run, tmp_path, cache) -> None:
-    more = ("pretrain.seed=77",)  # a source model that no other test asks for
-    children = [_start(lambda: run(tmp_path / name, *more)) for name in "ab"]  # noqa: B023
+def test_parallel_trials_train_the_source_once(config, tmp_path, cache) -> None:
+    own = config("pretrain.seed=77")  # a source model that no other test asks for
+    children = [_start(_run, own, tmp_path / name) for name in "ab"]
     assert [_wait(child) for child in children] == [0, 0]
     a, b = (Trial.load(tmp_path / name / "trial.json").source for name in "ab")
     assert a["sha256"] == b["sha256"]
@@ -388,13 +404,12 @@ def test_what_is_left_of_the_source_is_measured_while_training(run, tmp_path) ->
     assert trial.evaluation_seconds > 0
 
 
-def test_a_run_does_not_resume_on_other_images(run, tmp_path, monkeypatch) -> None:
+def test_a_run_does_not_resume_on_other_images(run, config, tmp_path, monkeypatch) -> None:
     """Killed on 24 images and asked for again when there are 30: refused, nothing overwritten."""
     import stylegan_tl.assembly as assembly
 
-    with monkeypatch.context() as patch:
-        _kill_in_batch(patch, 6)
-        assert _wait(_start(lambda: run(tmp_path))) == -signal.SIGKILL
+    child = _start(_run_and_die, _kill_in_batch, 6, config(), tmp_path)
+    assert _wait(child) == -signal.SIGKILL
     content = (tmp_path / "last.ckpt").read_bytes()
     original = assembly.open_dataset
     more = lambda spec, **kw: original({**spec, "size": 30}, **kw)  # noqa: E731

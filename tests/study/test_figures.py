@@ -14,6 +14,8 @@ from stylegan_tl.study import figures
 from stylegan_tl.study.__main__ import main
 from stylegan_tl.study.collect import collect
 from stylegan_tl.study.scores import scores
+from stylegan_tl.study.statistics import mean_interval
+from stylegan_tl.study.summary import plus_minus
 
 METRIC = "fid1k_train_small"
 
@@ -43,8 +45,9 @@ def test_cells_and_colours(root) -> None:
     assert figures._times(worse, scratch) == pytest.approx(-1)
     assert figures._times(np.array([math.inf]), scratch) == 0
     assert figures._times(own, None) == 0
-    assert figures._text(own) == "100\n± 127"  # 12.706 * sqrt(200) / sqrt(2)
-    assert figures._text(np.array([90.0])) == "90.0"
+    half = plus_minus(100.0, mean_interval(own), between="\n")
+    assert half == "100\n± 127"  # 12.706 * sqrt(200) / sqrt(2)
+    assert plus_minus(90.0, mean_interval(own[:1])) == "90.0"
 
 
 def test_the_command_draws_both_pictures(root, tmp_path, capsys) -> None:
