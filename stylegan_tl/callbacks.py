@@ -214,7 +214,7 @@ class Ticker(pl.Callback):
     returns metric records, `change` (SourceChange) how far the weights are from the source, at the
     same ticks and on every process; each of `sinks` receives the row of the tick, on the first.
     `history` holds the rows before this process, in which flags may have begun. Time spent here is
-    not counted as training.
+    not counted as training; the ETA of a row has what is left of both.
     """
 
     def __init__(
@@ -241,6 +241,7 @@ class Ticker(pl.Callback):
         self._counts: dict[str, int] = {}
         self._seconds = 0.0  # training time of this run so far, over all its processes
         self._evaluation_seconds = 0.0  # likewise
+        self._last_evaluation = 0.0  # seconds of the last one
         self._tick_seconds = 0.0
         self._tick_start = 0  # nimg when this tick began
         self._number = 0
@@ -253,6 +254,7 @@ class Ticker(pl.Callback):
             "counts": dict(self._counts),
             "seconds": self._seconds,
             "evaluation_seconds": self._evaluation_seconds,
+            "last_evaluation": self._last_evaluation,
             "tick_seconds": self._tick_seconds,
             "tick_start": self._tick_start,
             "number": self._number,
@@ -263,6 +265,7 @@ class Ticker(pl.Callback):
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._seconds, self._tick_seconds = state["seconds"], state["tick_seconds"]
         self._evaluation_seconds = state.get("evaluation_seconds", 0.0)
+        self._last_evaluation = state.get("last_evaluation", 0.0)
         self._tick_start, self._number = state["tick_start"], state["number"]
 
     def on_train_start(self, trainer: pl.Trainer, model: AdversarialModel) -> None:
@@ -316,11 +319,13 @@ class Ticker(pl.Callback):
         self._mark = time.perf_counter()
 
     def _tick(self, trainer: pl.Trainer, model: AdversarialModel, last: bool = False) -> None:
-        row = self._row(model)
+        row, evaluates = self._row(model), self.evaluation is not None
         if trainer.is_global_zero:
             row |= self.grid(model, row["kimg"]) or {}
-        if self.evaluation is not None and (last or row["tick"] % self.every_ticks == 0):
+        if evaluates and (last or row["tick"] % self.every_ticks == 0):
             row |= self._evaluate(model)
+        if evaluates and row["eta_seconds"] is not None:
+            row["eta_seconds"] += self._evaluations_left(model.nimg) * self._last_evaluation
         row["evaluation_seconds"] = self._evaluation_seconds
         if trainer.is_global_zero:
             row |= self._new_flags(row)
@@ -341,8 +346,17 @@ class Ticker(pl.Callback):
             still = [group for group, value in found["change"].items() if value is None]
             if still:
                 found["change_note"] = f"{', '.join(still)}: all zero in the source, no ratio"
-        self._evaluation_seconds += time.perf_counter() - began
+        self._last_evaluation = time.perf_counter() - began
+        self._evaluation_seconds += self._last_evaluation
         return found
+
+    def _evaluations_left(self, nimg: int) -> int:
+        """How many ticks of this run will evaluate after this one, the last among them."""
+        if nimg >= self.budget:
+            return 0
+        last = self._number + 1 + (self.budget - 1) // self.per_tick - nimg // self.per_tick
+        regular = last // self.every_ticks - self._number // self.every_ticks
+        return regular + (last % self.every_ticks > 0)
 
     def _new_flags(self, row: dict[str, Any]) -> dict[str, Any]:
         self._history.append({k: v for k, v in row.items() if k not in ("evaluations", "change")})

@@ -237,3 +237,42 @@ def test_a_grid_has_a_class_in_each_row(tmp_path):
     bottom = np.asarray(Image.open(path))[-30:, :82, 0].astype(int)
     tiles = bottom[:30, 2:].reshape(3, 10, 8, 10)[:, :8, :, :8]
     assert (tiles == 40 * np.arange(3)[:, None, None, None]).all()
+
+
+@pytest.mark.parametrize("every", [1, 3, 4])
+def test_the_eta_has_the_evaluations_that_are_left(tmp_path, monkeypatch, every):
+    """2 s for each batch of 16 images and 7 s for each evaluation, by a clock that only these move.
+
+    At a tick after which m of them evaluate, and with n images to go, that is 2 n / 16 + 7 m.
+    """
+    clock, rows, evaluated = [0.0], [], []
+    monkeypatch.setattr("stylegan_tl.callbacks.time.perf_counter", lambda: clock[0])
+
+    def evaluation(model):
+        clock[0] += 7
+        evaluated.append(model.nimg)
+        return [{"metric": "m", "value": 1.0}]
+
+    ticker = Ticker(
+        kimg=0.4,
+        kimg_per_tick=0.04,
+        checkpoint=tmp_path / "last.ckpt",
+        grid=lambda model, kimg: None,
+        evaluation=evaluation,
+        every_ticks=every,
+        sinks=[rows.append],
+        interrupt=Interrupt(),
+    )
+    trainer = types.SimpleNamespace(
+        is_global_zero=True, save_checkpoint=lambda path: path.touch(), should_stop=False
+    )
+    model = types.SimpleNamespace(nimg=0, nimg_before=0, images_per_step=16, augment=None)
+    ticker.on_train_start(trainer, model)
+    while not trainer.should_stop:
+        model.nimg_before, model.nimg = model.nimg, model.nimg + 16
+        clock[0] += 2
+        ticker.on_train_batch_end(trainer, model, {}, None, 0)
+    assert len(rows) == 11
+    for row in rows[1:]:
+        left = sum(at > row["nimg"] for at in evaluated)
+        assert row["eta_seconds"] == pytest.approx(2 * (400 - row["nimg"]) / 16 + 7 * left)
