@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["user_errors"]
+__all__ = ["near", "user_errors"]
 
 _MENDABLE = ("MisconfigurationException", "TrainingDiverged")  # by name: their modules are heavy
+
+
+def near(word: str, allowed: Sequence[str], count: int = 1) -> str:
+    """What a person who wrote `word` may have meant; where nothing is like it, all that is allowed.
+
+    >>> near("freez_d", ["freeze_d", "freeze_g", "none"])
+    'did you mean freeze_d?'
+    """
+    close = difflib.get_close_matches(word, allowed, count)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(allowed)}"
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
+
+from stylegan_tl.errors import near, user_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,6 @@ def main(argv: list[str] | None = None) -> None:
     if not words or {"-h", "--help"} & set(words):
         print(_HELP, end="")
         return
-    from stylegan_tl.errors import user_errors
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files go
     with user_errors():
@@ -116,9 +116,7 @@ def prepare(
 
 
 def _unknown(word: str, key: str) -> str:
-    close = difflib.get_close_matches(key.lstrip("-"), _KEYS, 1)
-    hint = f"did you mean {close[0]}=…?" if close else f"the keys are {' '.join(_KEYS)}"
-    return f"{word}: expected key=value; {hint}"
+    return f"{word}: expected key=value; {near(key.lstrip('-'), _KEYS)}"
 
 
 def _format(format: str | None, out: Path) -> str:

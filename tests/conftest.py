@@ -129,17 +129,10 @@ def tiny_overrides(cache):
 @pytest.fixture(scope="session")
 def compose():
     """`compose(overrides) -> plain config`, as the train command composes it."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
-    from stylegan_tl.config import conf_dir, plain
-    from stylegan_tl.dataset_options import register
-
-    register()
+    from stylegan_tl import composing
+    from stylegan_tl.config import plain
 
     def make(overrides: list[str], name: str = "train") -> dict:
-        with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-            cfg = hydra_compose(config_name=name, overrides=list(overrides))
-        return plain(cfg)
+        return plain(composing.compose(name, overrides))
 
     return make

@@ -14,12 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from stylegan_tl.assembly import build, open_target
 from stylegan_tl.bench_worker import alone
+from stylegan_tl.composing import compose
 from stylegan_tl.config import conf_dir, plain, pretrain_config
-from stylegan_tl.dataset_options import register
 from stylegan_tl.freeze.base import freeze_of
 from stylegan_tl.freeze.selectors import NotApplicable
 from stylegan_tl.models.adversarial import AdversarialModel
@@ -33,7 +32,6 @@ STAGES = ("head_warmup", "low_to_high", "high_to_low")
 def main() -> None:
     """Measure every option, print and write."""
     torch.set_num_threads(1)
-    register()
     own = [a for a in sys.argv[1:] if "=" in a] or ["model=stylegan2_small"]
     count = int(sys.argv[sys.argv.index("--iterations") + 1]) if "--iterations" in sys.argv else 24
     options = sorted(p.stem for p in (Path(conf_dir()) / "freeze").glob("*.yaml"))
@@ -52,8 +50,7 @@ def main() -> None:
 
 def _measure(own: list[str], case: list[str], count: int) -> dict | None:
     small = ["num_images=50"] if case == ["freeze=bsa"] else []
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = plain(compose("train", [*own, *case, *small]))
+    config = plain(compose("train", [*own, *case, *small]))
     target, freeze = open_target(config), freeze_of(config["freeze"])
     path = find_source(pretrain_config(config), Path(config["cache"]).expanduser())
     try:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
-from stylegan_tl.config import conf_dir, plain
+from stylegan_tl.composing import compose
+from stylegan_tl.config import plain
 from stylegan_tl.data.procedural import DOMAINS
-from stylegan_tl.dataset_options import register
 from stylegan_tl.pair.every import measure_all
 from stylegan_tl.pair.known import KnownPair, calibrate, known_pairs
 from stylegan_tl.study.predict import Prediction
@@ -61,9 +60,7 @@ def _configs(
         own += [f"inversion.steps={given.steps}"]
     else:
         own += ["inversion.images=0", "pretrain.seed=99"]  # a model that nobody has trained
-    register()
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        config = plain(compose("distance", overrides=own))
+    config = plain(compose("distance", own))
     return [{**config, "source": p.source, "target": p.target} for p in pairs]
 
 

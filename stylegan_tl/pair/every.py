@@ -7,6 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from stylegan_tl.composing import compose
+from stylegan_tl.config import plain
 from stylegan_tl.pair.measure import measure
 from stylegan_tl.study.definition import StudyError
 from stylegan_tl.study.opened import Opened, distances_of
@@ -41,7 +43,7 @@ def command(opened: Opened, options: Mapping[str, str]) -> int:
     train_source= device=. The exit code is 1 if a pair could not be measured."""
     wanted = [f"{_OPTIONS[k]}={v}" for k, v in options.items() if k in _OPTIONS]
     out = Path(options.get("out", opened.runs / opened.study.name / "distances.jsonl"))
-    pairs = list(configs(opened, _composed([*wanted, f"out='{out}'"])))
+    pairs = list(configs(opened, plain(compose("distance", [*wanted, f"out='{out}'"]))))
     if not pairs:
         raise StudyError(f"the study {opened.study.name} has no pair of two datasets")
     problems = measure_all(pairs, print)
@@ -89,21 +91,6 @@ def measure_all(pairs: Sequence[dict[str, Any]], say: Callable[[str], None]) -> 
 
 
 _NOT_OF_PAIR = ("freeze", "augment", "metric", "logger", "kimg", "num_images")
-
-
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-
-    from stylegan_tl.config import conf_dir, plain
-    from stylegan_tl.dataset_options import register
-
-    register()
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        try:
-            return plain(compose("distance", overrides=list(overrides)))
-        except HydraException as error:
-            raise ValueError(str(error)) from error
 
 
 def _told(records: Sequence[Mapping[str, Any]]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -75,6 +74,7 @@ def open_by_arguments(arguments: Sequence[str]) -> Opened:
     """The study of `study=<name>` with further overrides, as `run` would run it."""
     from omegaconf import OmegaConf
 
+    from stylegan_tl.composing import compose, group_options
     from stylegan_tl.config import config_dirs, plain
     from stylegan_tl.data.count import count_train
     from stylegan_tl.study.opened import open_study
@@ -82,52 +82,14 @@ def open_by_arguments(arguments: Sequence[str]) -> Opened:
     folders = config_dirs(arguments)
     own = [a for a in arguments if not a.startswith(("--config-dir", "-cd")) and a not in folders]
     named = [a for a in own if a.lstrip("+").startswith("study")]
-    study = OmegaConf.to_container(_compose(folders, named).study, resolve=True)
+    study = OmegaConf.to_container(compose("train", named, folders).study, resolve=True)
 
-    def compose(overrides: Sequence[str]) -> dict[str, Any]:
-        return plain(_compose(folders, overrides))
+    def composed(overrides: Sequence[str]) -> dict[str, Any]:
+        return plain(compose("train", overrides, folders))
 
-    opened = open_study(study, own, compose, partial(_options, folders), count_train)
+    options = partial(group_options, folders=folders)
+    opened = open_study(study, own, composed, options, count_train)
     return replace(opened, has_source=_has_source)
-
-
-def _compose(folders: Sequence[str], overrides: Sequence[str]) -> Any:
-    from hydra import compose
-    from hydra.errors import HydraException
-
-    with _hydra():
-        try:
-            return compose("train", overrides=[*_search(folders), *overrides])
-        except HydraException as error:
-            raise ValueError(str(error)) from error
-
-
-def _options(folders: Sequence[str], group: str) -> list[str]:
-    """Options of a configuration group, those of `--config-dir` too."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.object_type import ObjectType
-
-    with _hydra():
-        own = [f for folder in folders for f in Path(folder, group).glob("*.yaml")]
-        found = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
-        return sorted({*found, *(f.stem for f in own)})
-
-
-@contextmanager
-def _hydra() -> Iterator[None]:
-    from hydra import initialize_config_dir
-
-    from stylegan_tl.config import conf_dir
-    from stylegan_tl.dataset_options import register
-
-    register()
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        yield
-
-
-def _search(folders: Sequence[str]) -> list[str]:
-    paths = ",".join(f"'file://{Path(f).absolute()}'" for f in folders)
-    return [f"hydra.searchpath=[{paths}]"] if folders else []
 
 
 def _has_source(config: dict[str, Any]) -> bool:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from stylegan_tl.errors import near
 from stylegan_tl.study.job import Job, job_of, last_wins, override
 
 __all__ = ["CONTROLS", "Cell", "Planned", "Sources", "Study", "StudyError", "load"]
@@ -218,9 +218,7 @@ def _matches(values: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 def _keys(config: Mapping[str, Any]) -> Iterator[str]:
     allowed = [f.name for f in fields(Study)]
     for key in config.keys() - set(allowed):
-        close = difflib.get_close_matches(str(key), allowed, 1)
-        hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(allowed)}"
-        yield f"study.{key}: no such key; {hint}"
+        yield f"study.{key}: no such key; {near(str(key), allowed)}"
     if "factors" not in config:
         yield "study.factors is missing: name at least source and target, each a list"
     for key in (config.get("sources") or {}).keys() - {f.name for f in fields(Sources)}:
@@ -289,19 +287,11 @@ def _choice(
 ) -> Iterator[str]:
     allowed = options(key.partition("@")[0])
     if not allowed and known and key.split(".")[0].split("/")[0].split("@")[0] not in known:
-        close = difflib.get_close_matches(key.split(".")[0], known, 1)
-        yield f"{where}: {key} is no key of train.yaml" + (
-            f"; did you mean {close[0]}?" if close else ""
-        )
+        yield f"{where}: {key} is no key of train.yaml; {near(key.split('.')[0], known)}"
     for value in values if allowed else ():
         for option in value if isinstance(value, list) else [value]:
             if option is not None and str(option) not in allowed:
-                yield f"{where}: {key}={option} is no option; {_near(str(option), allowed)}"
-
-
-def _near(option: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(option, allowed, 3)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(allowed)}"
+                yield f"{where}: {key}={option} is no option; {near(str(option), allowed, 3)}"
 
 
 def _rules(config: Mapping[str, Any], options: Callable[[str], Sequence[str]]) -> Iterator[str]:

@@ -22,7 +22,6 @@ __all__ = ["PROGRAM", "Pool", "Running", "View", "complete_sources"]
 PROGRAM = (sys.executable, "-m", "stylegan_tl.train")
 _LOOK = 0.5  # seconds until those that wait are looked at again while nothing else happens
 _ELSEWHERE = 1.0  # seconds until a trial that somebody else runs is looked at again
-_HYDRA_HINT = "Set the environment variable HYDRA_FULL_ERROR"
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -293,15 +292,13 @@ def _signal_name(number: int) -> str:
 
 
 def _last_words(log: Path, code: int) -> str:
-    """The error in what a process said: its last `error: …` with what follows, what Hydra says of
-    a configuration that does not compose, or its last line."""
+    """The error in what a process said: its last `error: …` with what follows, or its last line."""
     with open(log, "rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - 8192, 0))
         lines = [x.strip() for x in file.read().decode(errors="replace").splitlines()]
-    said = [x for x in lines if x and not x.startswith(("(STYLEGAN_TL_TRACEBACK", _HYDRA_HINT))]
+    said = [x for x in lines if x and not x.startswith("(STYLEGAN_TL_TRACEBACK")]
     errors = [i for i, line in enumerate(said) if line.startswith("error: ")]
-    composing = any(line.startswith(_HYDRA_HINT) for line in lines[-2:])
-    last = said[errors[-1] :] if errors else said[-2 if composing else -1 :]
+    last = said[errors[-1] if errors else -1 :]
     return " ".join(last).removeprefix("error: ")[:500] or f"exit code {code}, no word in {log}"
 
 

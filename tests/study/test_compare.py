@@ -12,6 +12,7 @@ from made import write_trial as write
 from omegaconf import OmegaConf
 from scipy import stats
 
+from stylegan_tl.composing import compose
 from stylegan_tl.config import conf_dir, plain
 from stylegan_tl.study.collect import Outcome
 from stylegan_tl.study.comparable import ProtocolMismatch
@@ -170,20 +171,14 @@ def _outcome(planned) -> Outcome:
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.stem)
 def test_reproductions_compose(file):
     """One trial of each kind: paths and seeds aside, all that its overrides can be."""
-    from hydra import compose, initialize_config_dir
-
-    from stylegan_tl.dataset_options import register
-
-    register()
     kinds = {}
     for planned in _study(file).trials(more=NEEDS):
         own = [o for o in planned.job.overrides if not re.match(r"seed|(source|target)\.path", o)]
         kinds.setdefault(tuple(own), planned.job.overrides)
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        for overrides in kinds.values():
-            config = plain(compose("train", overrides=list(overrides)))
-            assert config["metric"]["best"] in config["metric"]["names"]
-            assert config["target"]["path"].startswith("datasets/")
+    for overrides in kinds.values():
+        config = plain(compose("train", overrides))
+        assert config["metric"]["best"] in config["metric"]["names"]
+        assert config["target"]["path"].startswith("datasets/")
 
 
 def test_the_ledger_of_marks():

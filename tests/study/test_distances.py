@@ -53,8 +53,9 @@ def test_every_pair_is_measured_once_with_the_studys_own_source_models(opened, m
     assert len(file.read_text().splitlines()) == len(rows)
 
 
-def test_a_pair_that_cannot_be_measured_does_not_stop_the_others(opened):
-    configs = list(every.configs(opened, every._composed(["inversion.images=0", "num_images=20"])))
+def test_a_pair_that_cannot_be_measured_does_not_stop_the_others(opened, compose):
+    settings = compose(["inversion.images=0", "num_images=20"], name="distance")
+    configs = list(every.configs(opened, settings))
     assert len(configs) == 2  # of 4 cells x 2 seeds, and controls
     configs[0] = {**configs[0], "num_images": 3}
     told: list[str] = []

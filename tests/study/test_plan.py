@@ -158,7 +158,7 @@ def test_a_source_that_does_not_compose_is_told_beforehand(tmp_path) -> None:
     own = ["study=demo", f"study.factors.source={names}", f"runs={tmp_path}", f"cache={tmp_path}"]
     opened = open_by_arguments(own)
     text = render(opened, make_plan(opened))
-    assert "will fail   source=folder: Could not override 'source.size'" in text
+    assert "will fail   source=folder: source.size= is no key here" in text
 
 
 def test_a_damaged_record_is_a_missing_one(opened, write) -> None:

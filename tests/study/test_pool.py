@@ -132,13 +132,10 @@ def test_a_trial_that_something_kills_is_tried_again_so_often(pool, jobs, tally)
     ("said", "reason"),
     [
         ("x\nerror: a:\n  b\n  c\n(STYLEGAN_TL_TRACEBACK=1 shows where)\n", "a: b c"),
-        ("Could not override 'q'.\nKey 'q' is not in struct\n\nSet the environment variable "
-         "HYDRA_FULL_ERROR=1 for a complete stack trace.\n",
-         "Could not override 'q'. Key 'q' is not in struct"),
         ("Traceback:\n  File\nRuntimeError: no\n", "RuntimeError: no"),
         ("", "exit code 3, no word in"),
     ],
-)  # fmt: skip
+)
 def test_the_reason_is_found_in_what_a_process_said(said: str, reason: str, tmp_path) -> None:
     from stylegan_tl.study.pool import _last_words
 

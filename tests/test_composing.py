@@ -1,0 +1,62 @@
+"""What a mistake on a command line is answered with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stylegan_tl.composing import compose, group_options
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["kimgg=1"], "kimgg= is no key here; did you mean kimg?"),
+        (["++model.trainin.batch_size=3", "tarket=zip"], "tarket= is no key here; did you mean ta"),
+        (["model.trainin.batch_size=3"], "did you mean model.training.batch_size?"),
+        (["model=dcgan", "model.network.widht=3"], "did you mean model.network.width?"),
+        (["freeze/scedule=x"], "freeze/scedule= is no key here; did you mean freeze/schedule?"),
+        (["xyzzy=1"], "xyzzy= is no key here; --cfg job shows all keys"),
+        (
+            ["target=houses/kitchn"],
+            "target=houses/kitchn is no option; did you mean houses/kitch",
+        ),
+        (["freeze=freez_d"], "freeze=freez_d is no option; did you mean freeze_d"),
+        (["freeze/anchor=[cdc,l2]"], "freeze/anchor=l2 is no option; there are cdc, ewc"),
+        (["model@pretrain.model=dcgn"], "model@pretrain.model=dcgn is no option; did you mean dc"),
+        (["kimg"], "kimg: this cannot be read; write key=value"),
+        (["seed=[1"], "seed=[1: this cannot be read"),
+    ],
+    ids=lambda given: given[-1] if isinstance(given, list) else "",
+)
+def test_a_mistake_is_told_with_what_was_meant(overrides, words) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        compose("train", overrides)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_options_of_a_folder_of_ones_own_count(tmp_path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "freeze").mkdir()
+    (tmp_path / "freeze" / "mine.yaml").write_text("name: mine")
+    assert "mine" in group_options("freeze", [str(tmp_path)])
+    assert "mine" not in group_options("freeze")
+    with pytest.raises(ValueError, match="freeze=min is no option; did you mean mine"):
+        compose("train", ["freeze=min"], [str(tmp_path)])
+
+
+@pytest.mark.parametrize("more", [[], ["-m"], ["--config-dir", "."]])
+def test_every_way_to_train_answers_the_same(tmp_path, more) -> None:
+    command = [sys.executable, "-m", "stylegan_tl.train", "seeed=3", *more]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: seeed= is no key here; did you mean seed?\n")
+    assert not list(tmp_path.iterdir())
