@@ -14,6 +14,7 @@ import torch
 from stylegan_tl import pictures
 from stylegan_tl.assembly import Target, cache_of
 from stylegan_tl.callbacks import FixedSamples
+from stylegan_tl.data.open import read_report
 from stylegan_tl.files import file_sha256
 from stylegan_tl.freeze.base import additions
 from stylegan_tl.metrics.flags import diversity
@@ -106,6 +107,8 @@ def announce(
         f"target   {config['target']['name']}: {len(target.train)} images to train on, "
         f"{len(target.held_out)} held out, {config['resolution']} px"
     )
+    if enlarged := read_report(target.dataset).enlarged:
+        say(f"         {enlarged} of {target.dataset.num_images} were smaller: they are enlarged")
     G, D = trial.freeze["G"], trial.freeze["D"]
     say(
         f"freeze   {trial.freeze['strategy']}: {G['share']:.1%} of G ({G['parameters']:,} "

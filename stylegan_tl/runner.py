@@ -179,6 +179,8 @@ def _fit(
         say(f"interrupted at {model.nimg / 1000:g} kimg; the same command resumes. {folder}")
         return interrupt.exit_code
     from_first(lambda: finish(config, folder, trial, target, before, samples(model), mirror))
+    if interrupt.signal is not None:
+        say(f"signal {interrupt.signal} came after the last image: the trial is complete")
     return 0
 
 

@@ -54,9 +54,32 @@ def test_options_of_a_folder_of_ones_own_count(tmp_path) -> None:
 
 @pytest.mark.parametrize("more", [[], ["-m"], ["--config-dir", "."]])
 def test_every_way_to_train_answers_the_same(tmp_path, more) -> None:
-    command = [sys.executable, "-m", "stylegan_tl.train", "seeed=3", *more]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    done = _train(tmp_path, "seeed=3", *more)
     assert done.returncode == 2
     assert done.stderr.startswith("error: seeed= is no key here; did you mean seed?\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["kimg=-1"], 2),
+        (["target=zip"], 2),
+        (["dry_run=true", "source.size=24", "target.size=24", "resolution=32", "cache=cache"], 0),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_a_trial_that_did_not_begin_leaves_no_folder(tmp_path, words, code) -> None:
+    assert _train(tmp_path, *words).returncode == code
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
+    other = tmp_path / "runs" / "single"
+    other.mkdir(parents=True)
+    (other / "mine.txt").touch()
+    assert _train(tmp_path, *words).returncode == code
+    assert [path.name for path in other.iterdir()] == ["mine.txt"]
+
+
+def _train(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "stylegan_tl.train", *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)

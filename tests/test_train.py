@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from stylegan_tl import runner
 from stylegan_tl.runner import run_trial
 from stylegan_tl.study.trial import Trial, TrialMismatch
 
@@ -247,6 +248,22 @@ def test_sigterm_saves_says_interrupted_and_resumes_bit_identically(run, config,
     _assert_same(tmp_path / "whole", folder)
 
 
+def test_a_signal_after_the_last_image_is_told_and_the_trial_is_complete(
+    run, tmp_path, monkeypatch, caplog
+) -> None:
+    finish = runner.finish
+
+    def asked_while_finishing(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        finish(*arguments)
+
+    monkeypatch.setattr(runner, "finish", asked_while_finishing)
+    with caplog.at_level("INFO", "stylegan_tl"):
+        assert run(tmp_path) == 0
+    assert caplog.messages[-1] == "signal 15 came after the last image: the trial is complete"
+    assert Trial.load(tmp_path / "trial.json").state == "complete"
+
+
 def test_parallel_trials_train_the_source_once(config, tmp_path, cache) -> None:
     own = config("pretrain.seed=77")  # a source model that no other test asks for
     children = [_start(_run, own, tmp_path / name) for name in "ab"]
@@ -307,6 +324,18 @@ def _class_folders(folder: Path, rooms: tuple[str, ...]) -> None:
         for index in range(6):
             picture = render(f"rooms/{room}", index, 32).transpose(1, 2, 0)
             Image.fromarray(picture).save(folder / room / f"{index}.png")
+
+
+def test_images_that_are_enlarged_are_told(compose, tiny_overrides, tmp_path, caplog) -> None:
+    _class_folders(tmp_path / "rooms", ("bedroom", "kitchen"))
+    for small in ("0", "1", "2"):
+        path = tmp_path / "rooms" / "kitchen" / f"{small}.png"
+        Image.open(path).resize((20, 20)).save(path)
+    own = [o for o in tiny_overrides("dcgan", source="scratch") if not o.startswith("target.")]
+    target = ["target=folder", f"target.path={tmp_path / 'rooms'}"]
+    with caplog.at_level("INFO", "stylegan_tl"):
+        assert _run(compose([*own, *target]), tmp_path / "run") == 0
+    assert "         3 of 12 were smaller: they are enlarged" in caplog.messages
 
 
 @pytest.mark.parametrize("model", ["stylegan2_small", "stylegan_small", "dcgan", "gangogh_small"])
