@@ -325,7 +325,8 @@ class Ticker(pl.Callback):
         if evaluates and (last or row["tick"] % self.every_ticks == 0):
             row |= self._evaluate(model)
         if evaluates and row["eta_seconds"] is not None:
-            row["eta_seconds"] += self._evaluations_left(model.nimg) * self._last_evaluation
+            left = self._evaluations_left(model.nimg, model.nimg - model.nimg_before)
+            row["eta_seconds"] += left * self._last_evaluation
         row["evaluation_seconds"] = self._evaluation_seconds
         if trainer.is_global_zero:
             row |= self._new_flags(row)
@@ -350,13 +351,18 @@ class Ticker(pl.Callback):
         self._evaluation_seconds += self._last_evaluation
         return found
 
-    def _evaluations_left(self, nimg: int) -> int:
-        """How many ticks of this run will evaluate after this one, the last among them."""
+    def _evaluations_left(self, nimg: int, step: int) -> int:
+        """How many ticks of this run will evaluate after this one, the last among them.
+
+        Iterations are of `step` images: one may pass several borders of ticks at once.
+        """
         if nimg >= self.budget:
             return 0
-        last = self._number + 1 + (self.budget - 1) // self.per_tick - nimg // self.per_tick
-        regular = last // self.every_ticks - self._number // self.every_ticks
-        return regular + (last % self.every_ticks > 0)
+        regular = range((nimg // self.per_tick + 1) * self.per_tick, self.budget, self.per_tick)
+        ends = {-(-(border - nimg) // step) for border in (*regular, self.budget)}
+        last = self._number + len(ends)
+        evaluated = last // self.every_ticks - self._number // self.every_ticks
+        return evaluated + (last % self.every_ticks > 0)
 
     def _new_flags(self, row: dict[str, Any]) -> dict[str, Any]:
         self._history.append({k: v for k, v in row.items() if k not in ("evaluations", "change")})

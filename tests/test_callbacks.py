@@ -239,11 +239,22 @@ def test_a_grid_has_a_class_in_each_row(tmp_path):
     assert (tiles == 40 * np.arange(3)[:, None, None, None]).all()
 
 
-@pytest.mark.parametrize("every", [1, 3, 4])
-def test_the_eta_has_the_evaluations_that_are_left(tmp_path, monkeypatch, every):
-    """2 s for each batch of 16 images and 7 s for each evaluation, by a clock that only these move.
+@pytest.mark.parametrize(
+    ("kimg", "per_tick", "batch", "every"),
+    [
+        *((0.4, 0.04, 16, every) for every in (1, 3, 4, 50)),
+        (0.4, 0.016, 64, 1),  # a batch crosses several borders of ticks
+        (0.4, 0.04, 64, 1),
+        (0.41, 0.04, 64, 2),  # the last border and the budget at once
+        (0.42, 0.04, 48, 2),
+    ],
+)
+def test_the_eta_has_the_evaluations_that_are_left(
+    tmp_path, monkeypatch, kimg, per_tick, batch, every
+):
+    """2 s for each batch and 7 s for each evaluation, by a clock that only these move.
 
-    At a tick after which m of them evaluate, and with n images to go, that is 2 n / 16 + 7 m.
+    At a tick after which m of them evaluate, and with n images to go, that is 2 n / batch + 7 m.
     """
     clock, rows, evaluated = [0.0], [], []
     monkeypatch.setattr("stylegan_tl.callbacks.time.perf_counter", lambda: clock[0])
@@ -254,8 +265,8 @@ def test_the_eta_has_the_evaluations_that_are_left(tmp_path, monkeypatch, every)
         return [{"metric": "m", "value": 1.0}]
 
     ticker = Ticker(
-        kimg=0.4,
-        kimg_per_tick=0.04,
+        kimg=kimg,
+        kimg_per_tick=per_tick,
         checkpoint=tmp_path / "last.ckpt",
         grid=lambda model, kimg: None,
         evaluation=evaluation,
@@ -266,13 +277,13 @@ def test_the_eta_has_the_evaluations_that_are_left(tmp_path, monkeypatch, every)
     trainer = types.SimpleNamespace(
         is_global_zero=True, save_checkpoint=lambda path: path.touch(), should_stop=False
     )
-    model = types.SimpleNamespace(nimg=0, nimg_before=0, images_per_step=16, augment=None)
+    model = types.SimpleNamespace(nimg=0, nimg_before=0, images_per_step=batch, augment=None)
     ticker.on_train_start(trainer, model)
     while not trainer.should_stop:
-        model.nimg_before, model.nimg = model.nimg, model.nimg + 16
+        model.nimg_before, model.nimg = model.nimg, model.nimg + batch
         clock[0] += 2
         ticker.on_train_batch_end(trainer, model, {}, None, 0)
-    assert len(rows) == 11
+    assert len(rows) > 4
     for row in rows[1:]:
-        left = sum(at > row["nimg"] for at in evaluated)
-        assert row["eta_seconds"] == pytest.approx(2 * (400 - row["nimg"]) / 16 + 7 * left)
+        left, images = sum(at > row["nimg"] for at in evaluated), max(kimg * 1000 - row["nimg"], 0)
+        assert row["eta_seconds"] == pytest.approx(2 * images / batch + 7 * left)
