@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,11 +25,11 @@ def _run(cfg: DictConfig) -> None:
 
     from stylegan_tl.config import ConfigError, freeze_name, plain, validate
     from stylegan_tl.errors import user_errors
+    from stylegan_tl.run_folder import tidied
 
     hydra_cfg = HydraConfig.get()
-    folder = Path(hydra_cfg.runtime.output_dir)
     alone = hydra_cfg.mode == RunMode.RUN  # in a sweep an error must not end the other trials
-    with _traceless(folder) if alone else nullcontext(), user_errors() if alone else nullcontext():
+    with tidied(cfg.dry_run) if alone else nullcontext(), user_errors() if alone else nullcontext():
         config = plain(cfg)
         if "factors" in config["study"]:
             raise ConfigError(f"study={config['study']['name']} is many trials: add -m")
@@ -43,37 +41,9 @@ def _run(cfg: DictConfig) -> None:
         choices = {k: chosen.get(k) for k in groups}
         anchors = [*config["freeze"].get("anchor", {})]
         choices["freeze"] = freeze_name(chosen["freeze"], chosen["freeze/schedule"], anchors)
-        code = run_trial(config, folder, choices=choices)
+        code = run_trial(config, hydra_cfg.runtime.output_dir, choices=choices)
     if code:
         sys.exit(code)
-
-
-@contextmanager
-def _traceless(folder: Path) -> Iterator[None]:
-    """After a refusal or a dry run, remove what Hydra has made of `folder`."""
-    try:
-        yield
-    except SystemExit:
-        _remove_untouched(folder)
-        raise
-    _remove_untouched(folder)
-
-
-def _remove_untouched(folder: Path) -> None:
-    """Remove the folder of a trial that never began, and what is empty then up to this folder."""
-    import shutil
-
-    from filelock import FileLock, Timeout
-
-    with suppress(Timeout, FileNotFoundError), FileLock(folder / ".lock", timeout=0):
-        if {entry.name for entry in folder.iterdir()} - {".hydra", ".lock", "train.log"}:
-            return
-        shutil.rmtree(folder)
-    with suppress(OSError):  # not empty
-        for parent in folder.parents:
-            if parent == Path.cwd() or not parent.is_relative_to(Path.cwd()):
-                return
-            parent.rmdir()
 
 
 if __name__ == "__main__":

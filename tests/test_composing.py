@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from stylegan_tl import run_folder
 from stylegan_tl.composing import compose, group_options
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +32,9 @@ ROOT = Path(__file__).parent.parent
         (["freeze=freez_d"], "freeze=freez_d is no option; did you mean freeze_d"),
         (["freeze/anchor=[cdc,l2]"], "freeze/anchor=l2 is no option; there are cdc, ewc"),
         (["model@pretrain.model=dcgn"], "model@pretrain.model=dcgn is no option; did you mean dc"),
+        (["seed=1,2"], "seed=1,2: add -m for a trial of each, or write a list as 'seed=[1,2]'"),
+        (["+kimg=3"], "+kimg=: there is kimg already, leave out the +"),
+        (["model=dcgan", "hydra.run.dirr=x"], "did you mean hydra.run.dir?"),
         (["kimg"], "kimg: this cannot be read; write key=value"),
         (["seed=[1"], "seed=[1: this cannot be read"),
     ],
@@ -52,6 +57,22 @@ def test_options_of_a_folder_of_ones_own_count(tmp_path) -> None:
         compose("train", ["freeze=min"], [str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("/freeze: freez_d", "Could not find 'freeze/freez_d'; did you mean freeze_d"),
+        ("/nosuch: x", "In 'experiment/mine': Could not override 'nosuch'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_not_blamed_on_the_command_line(tmp_path, override, words) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\ndefaults: [{{override {override}}}]\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        compose("train", ["experiment=mine"], [str(tmp_path)])
+    assert words in str(refusal.value)
+
+
 @pytest.mark.parametrize("more", [[], ["-m"], ["--config-dir", "."]])
 def test_every_way_to_train_answers_the_same(tmp_path, more) -> None:
     done = _train(tmp_path, "seeed=3", *more)
@@ -70,13 +91,45 @@ def test_every_way_to_train_answers_the_same(tmp_path, more) -> None:
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )
 def test_a_trial_that_did_not_begin_leaves_no_folder(tmp_path, words, code) -> None:
-    assert _train(tmp_path, *words).returncode == code
+    done = _train(tmp_path, *words)
+    assert done.returncode == code, done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
-    other = tmp_path / "runs" / "single"
-    other.mkdir(parents=True)
-    (other / "mine.txt").touch()
-    assert _train(tmp_path, *words).returncode == code
-    assert [path.name for path in other.iterdir()] == ["mine.txt"]
+
+
+def test_what_was_there_before_a_refusal_stays(tmp_path) -> None:
+    (tmp_path / "empty" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "empty" / "real")
+    for folder in (".", "empty", "link"):
+        done = _train(tmp_path, "kimg=-1", f"hydra.run.dir={folder}")
+        assert (done.returncode, done.stderr.startswith("error: ")) == (2, True)
+        assert (tmp_path / folder / ".hydra").is_dir()
+    assert _train(tmp_path, "kimg=-1", "hydra.run.dir=empty/a/b").returncode == 2
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {".hydra", "real", "train.log"}
+
+
+@pytest.mark.parametrize(
+    ("name", "younger"),
+    [("trial.json", False), (".hydra/mine.yaml", False), (".hydra/config.yaml", True)],
+)
+def test_what_somebody_else_has_written_stays(tmp_path, monkeypatch, name, younger) -> None:
+    folder = tmp_path / "new"
+    (folder / ".hydra").mkdir(parents=True)
+    for own in (".hydra/config.yaml", "train.log"):
+        (folder / own).touch()
+    monkeypatch.setattr(run_folder, "_new", [folder])
+    with run_folder.tidied(dry_run=True):
+        (folder / name).touch()
+        at = time.time() + (10 if younger else -10)
+        os.utime(folder / name, (at, at))
+    assert (folder / name).exists()
+    assert (folder / "train.log").exists()
+    (folder / name).unlink()
+    with run_folder.tidied(dry_run=False):  # a trial that was trained
+        pass
+    assert folder.exists()
+    with run_folder.tidied(dry_run=True):
+        pass
+    assert not folder.exists()
 
 
 def _train(folder: Path, *words: str) -> subprocess.CompletedProcess:
