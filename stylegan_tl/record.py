@@ -107,8 +107,10 @@ def announce(
         f"target   {config['target']['name']}: {len(target.train)} images to train on, "
         f"{len(target.held_out)} held out, {config['resolution']} px"
     )
-    if enlarged := read_report(target.dataset).enlarged:
-        say(f"         {enlarged} of {target.dataset.num_images} were smaller: they are enlarged")
+    packing = read_report(target.dataset)
+    if packing and packing.enlarged:
+        count = f"{packing.enlarged} of {target.dataset.num_images}"
+        say(f"         {count} were smaller: they are enlarged")
     G, D = trial.freeze["G"], trial.freeze["D"]
     say(
         f"freeze   {trial.freeze['strategy']}: {G['share']:.1%} of G ({G['parameters']:,} "

@@ -105,10 +105,10 @@ def kind_of(path: Path, subfolder: str | None = None) -> str:
     return "nvidia" if labelled and not subfolder else "zip"
 
 
-def read_report(data: PackedDataset) -> Report:
-    """What packing left out of `data`."""
-    plain = json.loads((data.path / "report.json").read_text(encoding="utf-8"))
-    return Report.from_json(plain)
+def read_report(data: PackedDataset) -> Report | None:
+    """What packing left out of `data`; None where the report was not copied with it."""
+    path = data.path / "report.json"
+    return Report.from_json(json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
 def _pack(source: Source, out: Path, meta: dict[str, Any], workers: int | None) -> None:
