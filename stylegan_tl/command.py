@@ -16,8 +16,9 @@ def run_command(name: str, run: Callable[[Any], None]) -> None:
     A mistake on the command line ends it with one clear message and exit code 2.
     """
     import hydra
+    from hydra.errors import CompactHydraException
 
-    from stylegan_tl.composing import MISTAKES, explain
+    from stylegan_tl.composing import explain
     from stylegan_tl.config import conf_dir, config_dirs, quote_paths
     from stylegan_tl.dataset_options import register
     from stylegan_tl.errors import user_errors
@@ -29,6 +30,6 @@ def run_command(name: str, run: Callable[[Any], None]) -> None:
     with user_errors():
         try:
             command()
-        except MISTAKES as error:
-            given = [word for word in sys.argv[1:] if not word.startswith("-")]
+        except CompactHydraException as error:
+            given = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
             raise ValueError(explain(error, name, given, config_dirs(sys.argv))) from error

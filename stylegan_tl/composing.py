@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 
 from stylegan_tl.config import conf_dir
 from stylegan_tl.dataset_options import register
@@ -22,9 +17,7 @@ from stylegan_tl.errors import near
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["MISTAKES", "compose", "explain", "group_options"]
-
-MISTAKES = (ConfigCompositionException, OverrideParseException)  # of Hydra, made by who typed
+__all__ = ["compose", "explain", "group_options"]
 
 
 def compose(name: str, overrides: Sequence[str], folders: Sequence[str] = ()) -> DictConfig:
@@ -35,7 +28,7 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[str] = ()) ->
     """
     try:
         return _composed(name, overrides, folders)
-    except HydraException as error:
+    except CompactHydraException as error:
         raise ValueError(explain(error, name, overrides, folders)) from error
 
 
@@ -51,35 +44,48 @@ def group_options(group: str, folders: Sequence[str] = ()) -> list[str]:
 
 
 def explain(
-    error: Exception, name: str, overrides: Sequence[str], folders: Sequence[str] = ()
+    error: CompactHydraException, name: str, overrides: Sequence[str], folders: Sequence[str] = ()
 ) -> str:
     """What Hydra's error of composing `name` with `overrides` means, and what was likely meant."""
-    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        return _no_option(error.missing_cfg_file, overrides, folders)
+    text, given = str(error), {_key(o).partition("@")[0]: _key(o) for o in overrides}
     if isinstance(error, OverrideParseException):
         how = "write key=value, with quotes around a list: 'key=[a,b]'"
         return f"{error.override}: this cannot be read; {how}"
-    if found := re.search(r"Could not override '([^']+)'", str(error)):
+    if found := re.match(r"Ambiguous value for argument '(([^=]+)=([^']+))'", text):
+        whole, key, values = found.groups()
+        return f"{whole}: add -m for a trial of each, or write a list as '{key}=[{values}]'"
+    if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"+{found[1]}=: there is {found[1]} already, leave out the +"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return _no_option(error, given, folders)
+    if (found := re.search(r"Could not override '([^']+)'", text)) and found[1] in given.values():
         return _no_key(found[1], name, overrides, folders)
-    causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
-    return ": ".join(cause.partition("\n")[0] for cause in causes)
+    return "\n".join([text, *([str(error.__cause__)] if error.__cause__ else [])])
 
 
-def _no_option(missing: str, overrides: Sequence[str], folders: Sequence[str]) -> str:
-    given = {key.partition("@")[0]: key for o in overrides if (key := _key(o))}
+def _no_option(
+    error: MissingConfigException, given: Mapping[str, str], folders: Sequence[str]
+) -> str:
+    missing = error.missing_cfg_file
     groups = [group for group in given if missing.startswith(f"{group}/")]
     group = max(groups, key=len, default=missing.rpartition("/")[0])
     option = missing.removeprefix(f"{group}/")
     hint = near(option, group_options(group, folders), 3)
-    return f"{given.get(group, group)}={option} is no option; {hint}"
+    if not groups:  # a file names it, which the first line says
+        return f"{str(error).partition(chr(10))[0].rstrip('.')}; {hint}"
+    return f"{given[group]}={option} is no option; {hint}"
 
 
 def _no_key(key: str, name: str, overrides: Sequence[str], folders: Sequence[str]) -> str:
-    others = [o for o in overrides if _key(o) != key]
+    others = [_first(o) for o in overrides if _key(o) != key]
     known = _known(name, others, folders) or _known(name, (), folders)
-    hint = near(key, known)
-    every = "--cfg job shows all keys"
-    return f"{key}= is no key here; {hint if hint.startswith('did') else every}"
+    every = "--cfg hydra" if key.startswith("hydra") else "--cfg job"
+    return f"{key}= is no key here; {near(key, known, otherwise=f'{every} shows all keys')}"
+
+
+def _first(override: str) -> str:
+    """Of the values of a sweep `key=a,b` the first."""
+    return re.sub(r"^([^=]+=[^=\[({'\",]*),.*", r"\1", override)
 
 
 def _known(name: str, overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
@@ -88,11 +94,11 @@ def _known(name: str, overrides: Sequence[str], folders: Sequence[str]) -> list[
 
     try:
         cfg = _composed(name, overrides, folders, return_hydra_config=True)
-    except HydraException:
+    except CompactHydraException:
         return []
     plain = OmegaConf.to_container(cfg, resolve=False)
-    own = {key: value for key, value in plain.items() if key != "hydra"}
-    return [*_paths(own), *(k for k in plain["hydra"]["runtime"]["choices"] if "hydra" not in k)]
+    groups = plain["hydra"]["runtime"]["choices"]
+    return [*_paths(plain), *(g for g in groups if re.split("[/@]", g)[0] in plain)]
 
 
 def _paths(tree: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -13,14 +13,18 @@ __all__ = ["near", "user_errors"]
 _MENDABLE = ("MisconfigurationException", "TrainingDiverged")  # by name: their modules are heavy
 
 
-def near(word: str, allowed: Sequence[str], count: int = 1) -> str:
-    """What a person who wrote `word` may have meant; where nothing is like it, all that is allowed.
+def near(word: str, allowed: Sequence[str], count: int = 1, otherwise: str | None = None) -> str:
+    """What a person who wrote `word` may have meant.
+
+    Where nothing is like it, `otherwise`, or all that is allowed.
 
     >>> near("freez_d", ["freeze_d", "freeze_g", "none"])
     'did you mean freeze_d?'
     """
     close = difflib.get_close_matches(word, allowed, count)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(allowed)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(allowed)}" if otherwise is None else otherwise
 
 
 @contextmanager

@@ -174,9 +174,9 @@ def _talk(folder):
 
 
 def test_three_processes_agree(tmp_path) -> None:
-    threads = threading.enumerate()
+    threads = set(threading.enumerate())
     assert launch(_talk, 3, (str(tmp_path),)) == 0
-    assert threading.enumerate() == threads  # none that could hold a lock while this one forks
+    assert set(threading.enumerate()) <= threads  # none that could hold a lock while this one forks
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(found["equal"], torch.tensor([0.1, 1e-30, 3e7]))

@@ -25,7 +25,7 @@ from stylegan_tl.study.statistics import (
     ranks,
 )
 
-__all__ = ["Cell", "Line", "digits", "latex", "markdown", "summary"]
+__all__ = ["Cell", "Line", "digits", "latex", "markdown", "plus_minus", "summary"]
 
 Interval = tuple[float, float]
 UNKNOWN = "–"
