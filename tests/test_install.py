@@ -72,3 +72,16 @@ def test_metadata_is_what_the_readme_says() -> None:
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert text.split() == ["MIT", "stylegan_tl"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_go_to_sleep_early_unless_they_are_told(given: dict, expected: str) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    env = {k: v for k, v in os.environ.items() if k not in names} | given
+    code = "import stylegan_tl, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    assert done.stdout.strip() == expected
