@@ -17,7 +17,7 @@ from stylegan_tl.errors import near
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["compose", "explain", "group_options"]
+__all__ = ["compose", "explain", "first_keys", "group_options"]
 
 
 def compose(name: str, overrides: Sequence[str], folders: Sequence[str] = ()) -> DictConfig:
@@ -30,6 +30,15 @@ def compose(name: str, overrides: Sequence[str], folders: Sequence[str] = ()) ->
         return _composed(name, overrides, folders)
     except CompactHydraException as error:
         raise ValueError(explain(error, name, overrides, folders)) from error
+
+
+def first_keys(name: str) -> list[str]:
+    """What the keys of `conf/<name>.yaml` may begin with: its own keys and its groups."""
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(OmegaConf.load(Path(conf_dir(), f"{name}.yaml")), resolve=False)
+    named = [next(iter(entry)) for entry in tree.pop("defaults") if isinstance(entry, dict)]
+    return sorted({*tree, "hydra", *(re.split("[/@]", group)[0] for group in named)})
 
 
 def group_options(group: str, folders: Sequence[str] = ()) -> list[str]:
@@ -115,6 +124,9 @@ def _key(override: str) -> str:
 def _composed(name: str, overrides: Sequence[str], folders: Sequence[str], **more: Any) -> Any:
     from hydra import compose
 
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"--config-dir {folder}: no such folder")
     paths = ",".join(f"'file://{Path(f).absolute()}'" for f in folders)
     search = [f"hydra.searchpath=[{paths}]"] if folders else []
     with _hydra():

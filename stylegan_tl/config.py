@@ -137,7 +137,15 @@ def pretrain_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def validate(config: dict[str, Any]) -> None:
     """Check what spans several keys; raises ConfigError with every problem, before any work."""
-    problems = [*_numbers(config), *_datasets(config), *_training(config), *_metrics(config)]
+    _refuse([*_numbers(config), *_datasets(config), *_training(config), *_metrics(config)])
+
+
+def validate_values(config: dict[str, Any]) -> None:
+    """As `validate`, but wherever the images lie: they may be on another machine."""
+    _refuse([*_numbers(config), *_training(config), *_metrics(config)])
+
+
+def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise ConfigError("the configuration cannot run:\n  " + "\n  ".join(problems))
 
@@ -225,7 +233,7 @@ def _phases(config: dict[str, Any]) -> list[str]:
         return []
     model, problems = config["model"], []
     first = model.get("pretrain_kimg") or 0
-    if _is_number(first) and _is_number(config["kimg"]) and first >= config["kimg"]:
+    if _is_number(first) and _is_number(config["kimg"]) and 0 < config["kimg"] <= first:
         problems.append(
             f"kimg={config['kimg']} ends within model.pretrain_kimg={first}, in which D learns the "
             "classes and G rests: raise kimg or lower model.pretrain_kimg"

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 __all__ = ["near", "user_errors"]
 
-_MENDABLE = ("MisconfigurationException", "TrainingDiverged")  # by name: their modules are heavy
+_SHOWN = 40  # options that a hint lists
+_MENDABLE = {"MisconfigurationException", "TrainingDiverged", "YAMLError"}  # heavy to import
 
 
 def near(word: str, allowed: Sequence[str], count: int = 1, otherwise: str | None = None) -> str:
@@ -24,23 +25,35 @@ def near(word: str, allowed: Sequence[str], count: int = 1, otherwise: str | Non
     close = difflib.get_close_matches(word, allowed, count)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"there are {', '.join(allowed)}" if otherwise is None else otherwise
+    if otherwise is not None:
+        return otherwise
+    more = f" … ({len(allowed)} in all)" if len(allowed) > _SHOWN else ""
+    return f"there are {', '.join(allowed[:_SHOWN])}{more}"
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Print what a person can mend as `error: …` and exit with 2.
 
-    That is a ValueError, also one that Hydra wrapped while it built an object, a trainer that
-    this machine cannot have, and a training that diverged.
+    That is a ValueError, also one that Hydra wrapped while it built an object, a file that cannot
+    be read or written or that is no YAML, a trainer that this machine cannot have, and a training
+    that diverged.
     """
     try:
         yield
     except Exception as error:
         wrapped = type(error).__name__ == "InstantiationException" and error.__cause__ is not None
         cause = error.__cause__ if wrapped else error
-        mendable = isinstance(cause, ValueError) or type(cause).__name__ in _MENDABLE
-        if not mendable or os.environ.get("STYLEGAN_TL_TRACEBACK"):
+        if not _is_mendable(cause) or os.environ.get("STYLEGAN_TL_TRACEBACK"):
             raise
-        print(f"error: {cause}\n(STYLEGAN_TL_TRACEBACK=1 shows where)", file=sys.stderr)
+        of_file = isinstance(cause, OSError) and cause.filename is not None
+        said = f"{cause.filename}: {cause.strerror}" if of_file else cause
+        print(f"error: {said}\n(STYLEGAN_TL_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)
+
+
+def _is_mendable(error: BaseException | None) -> bool:
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
+    named = _MENDABLE & {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, ValueError) or bool(named)

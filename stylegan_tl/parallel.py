@@ -228,7 +228,12 @@ def _on_gpus(trainer: Mapping[str, Any]) -> bool:
 
 
 def _check_gpus(trainer: Mapping[str, Any], devices: Any, wanted: int) -> None:
-    there = torch.cuda.device_count()
+    there, named = torch.cuda.device_count(), trainer["accelerator"]
+    apple = named == "gpu" and torch.backends.mps.is_available()
+    if named in ("gpu", "cuda") and not there and not apple:
+        raise ValueError(
+            f"trainer.accelerator={named}: torch finds no GPU here; use trainer=auto or trainer=cpu"
+        )
     if wanted > 1 and _on_gpus(trainer) and wanted > there:
         raise ValueError(f"trainer.devices={devices}: this machine has {there} GPUs")
 

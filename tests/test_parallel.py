@@ -334,6 +334,14 @@ def test_devices_that_cannot_be_are_refused(compose, tiny_overrides, overrides, 
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, accelerator) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"accelerator={accelerator}: torch finds no GPU here"):
+        count_of({**ALONE, "accelerator": accelerator})
+
+
 def test_more_gpus_than_there_are_are_refused(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ValueError, match="this machine has 1 GPU"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,8 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stylegan_tl.errors import near, user_errors
 
 if TYPE_CHECKING:
     from stylegan_tl.study.opened import Opened
@@ -55,19 +58,30 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 0, 1 (trials not complete) or 2 (a mistake to mend)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in VERBS or {"-h", "--help"} & set(words):
-        print(_help())
-        return 0 if {"-h", "--help"} & set(words) else 2
-    verb, given = VERBS[words[0]], words[1:]
-    options = {k: v for k, _, v in (w.partition("=") for w in given) if k in verb.keys}
-    rest = [w for w in given if w.partition("=")[0] not in verb.keys]
-    if words[0] == "run":
-        return _run(rest, options)
-    from stylegan_tl.errors import user_errors
-
+    if not words or {"-h", "--help"} & set(words):
+        print(_help(words[0] if words else ""))
+        return 0 if words else 2
     with user_errors():
+        if words[0] not in VERBS:
+            raise ValueError(f"{words[0]} is no verb of study; {near(words[0], [*VERBS])}")
+        verb, given = VERBS[words[0]], words[1:]
+        options = {k: v for k, _, v in (w.partition("=") for w in given) if k in verb.keys}
+        rest = [w for w in given if w.partition("=")[0] not in verb.keys]
+        _check_keys(rest, verb.keys)
+        if words[0] == "run":
+            return _run(rest, options)
         opened = open_by_arguments(rest)
         return import_module(verb.module, "stylegan_tl.study").command(opened, options)
+
+
+def _check_keys(words: Sequence[str], own: Sequence[str]) -> None:
+    """ValueError for a key that is neither of the verb, in `own`, nor of a trial."""
+    from stylegan_tl.composing import first_keys
+
+    known = first_keys("train")
+    for key in (word.partition("=")[0] for word in words if "=" in word and word[0] not in "-+~"):
+        if re.split("[./@]", key)[0] not in known:
+            raise ValueError(f"{key}= is no key here; {near(key, [*own, *known])}")
 
 
 def open_by_arguments(arguments: Sequence[str]) -> Opened:
@@ -121,9 +135,15 @@ def _run(arguments: Sequence[str], options: dict[str, str]) -> int:
     return 0
 
 
-def _help() -> str:
-    lines = ["python -m stylegan_tl.study <verb> study=<name> [key=value …]", ""]
-    return "\n".join(lines + [f"  {name:<10}{verb.help}" for name, verb in VERBS.items()])
+def _help(verb: str) -> str:
+    """Of one verb its keys; of none, or another word, all verbs."""
+    shown = {verb: VERBS[verb]} if verb in VERBS else VERBS
+    word = verb if verb in VERBS else "<verb>"
+    lines = [f"python -m stylegan_tl.study {word} study=<name> [key=value …]", ""]
+    lines += [f"  {name:<10}{about.help}" for name, about in shown.items()]
+    if verb in VERBS:
+        lines += ["", f"its own keys: {' '.join(f'{key}=' for key in VERBS[verb].keys) or 'none'}"]
+    return "\n".join([*lines, "every key=value of stylegan_tl.train holds for all trials"])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stylegan_tl.config import validate_values
 from stylegan_tl.study.definition import Planned, Study, StudyError, load
 from stylegan_tl.study.job import last_wins, override
 
@@ -67,10 +68,12 @@ def open_study(
     """
     if "factors" not in study:
         raise StudyError(_WHICH)
+    _check_name(study["name"], arguments)
     known = sorted(compose(()))
     definition = load(study, options, known)
     more = _for_all_trials(arguments, definition)
     config = compose(_first(definition, more))
+    validate_values(config)
     metric, names = definition.metric, config["metric"]["names"]
     if metric is not None and metric not in names:
         raise StudyError(
@@ -80,6 +83,17 @@ def open_study(
     if definition.needs_count:
         definition = definition.with_count(_smallest(definition, more, compose, count))
     return Opened(definition, config, more, compose)
+
+
+def _check_name(name: str, arguments: Sequence[str]) -> None:
+    """A copied file that still has the name of the other study would go on with its trials."""
+    given = dict(a.split("=", 1) for a in arguments if a.startswith(("study=", "study.name=")))
+    chosen = given.get("study", name)
+    if chosen != name and "study.name" not in given:
+        raise StudyError(
+            f"study={chosen}: its file says name: {name}, so its trials would be those of that "
+            f"study; write name: {chosen} there, or add study.name=…"
+        )
 
 
 def _for_all_trials(arguments: Sequence[str], study: Study) -> list[str]:

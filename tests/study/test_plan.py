@@ -114,7 +114,8 @@ def test_every_model_has_its_own_budget_and_pace(tmp_path) -> None:
     rule = "{when: {model: dcgan_small}, overrides: ['kimg=2', 'pretrain.kimg=5']}"
     given = f"+study.given=[{rule}]"
     models = "study.factors.model=[stylegan2_small,dcgan_small]"
-    overrides = "study.overrides=['resolution=32','kimg=0.4','metric.names=[kid100_train_small]']"
+    metric = "'metric.names=[kid100_train_small]','metric.best=kid100_train_small'"
+    overrides = f"study.overrides=['resolution=32','kimg=0.4',{metric}]"
     own = ["study=demo", models, overrides, given, f"runs={tmp_path}", f"cache={tmp_path}"]
     opened = open_by_arguments([*own, "study.sources.num_images=90"])
     trial = next(t for t in opened.trials if t.cell.values["model"] == "dcgan_small")
