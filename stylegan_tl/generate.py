@@ -52,7 +52,9 @@ def _generate(config: dict[str, Any]) -> list[str]:
     from pathlib import Path
 
     from stylegan_tl.files import check_free
+    from stylegan_tl.latent.checks import whole
     from stylegan_tl.restore import restore
+    from stylegan_tl.sampling import labels
 
     kinds = {
         "images": _images,
@@ -68,9 +70,12 @@ def _generate(config: dict[str, Any]) -> list[str]:
     if config["kind"] == "interpolation" and len(seeds) < 2:
         raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
     _look(config)
+    for key in ("columns", "frames"):
+        whole(config, key, 1)
     out = Path(config["out"]).expanduser()
     check_free([out / name for name in _names(config, seeds)], config["overwrite"])
     model, _ = restore(config["checkpoint"])
+    labels(model, 1, config["label"])
     out.mkdir(parents=True, exist_ok=True)
     return [str(path) for path in kinds[config["kind"]](model, seeds, config, out)]
 

@@ -72,11 +72,16 @@ def test_a_seed_is_a_picture_in_images_and_in_grids(generate, model: str) -> Non
         ("truncation=abc", "truncation=abc: use a number"),
         ("noise=loud", "noise=loud: use none, const or random"),
         ("label=3", "label=3: this model has no classes"),
+        ("columns=0", "columns=0: use a whole number from 1"),
+        ("frames=0", "frames=0: use a whole number from 1"),
     ],
 )
-def test_a_look_that_no_model_has_is_named(generate, word: str, reason: str) -> None:
+def test_what_no_model_draws_is_named_and_no_folder_made(
+    generate, tmp_path, word: str, reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         generate("stylegan2_small", word)
+    assert not (tmp_path / "out").exists()
 
 
 def test_truncation_to_zero_is_the_average_image_for_every_seed(generate) -> None:
