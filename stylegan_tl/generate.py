@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 __all__ = ["main", "parse_seeds"]
 
 _TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_PICTURES = ("kind=images", "kind=grid", "kind=truncation", "kind=interpolation")
+_ONLY_OF = {
+    "kind": _PICTURES,
+    "out": _PICTURES,
+    "columns": ("kind=grid",),
+    "frames": ("kind=interpolation", "page="),
+    "truncation": ("kind=images", "kind=grid", "kind=interpolation", "page="),
+    "page_images": ("page=",),
+    "page_name": ("page=",),
+    "source.checkpoint": ("page=",),
+    "live": ("page=",),
+    "ort": ("live=true",),
+}
+"""Keys that change only some of what can be made, and what that is."""
 
 
 def main() -> None:
@@ -52,7 +66,9 @@ def _generate(config: dict[str, Any]) -> list[str]:
     from pathlib import Path
 
     from stylegan_tl.files import check_free
+    from stylegan_tl.latent.checks import whole
     from stylegan_tl.restore import restore
+    from stylegan_tl.sampling import labels
 
     kinds = {
         "images": _images,
@@ -62,17 +78,42 @@ def _generate(config: dict[str, Any]) -> list[str]:
     }
     if config["kind"] not in kinds:
         raise ValueError(f"kind={config['kind']}: choose one of {', '.join(kinds)}")
+    _check_used(config)
     if config["page"]:
         return _site(config)
     seeds = parse_seeds(config["seeds"])
     if config["kind"] == "interpolation" and len(seeds) < 2:
         raise ValueError("kind=interpolation needs two seeds or more, such as seeds=[1,5,9]")
     _look(config)
+    for key in ("columns", "frames"):
+        whole(config, key, 1)
     out = Path(config["out"]).expanduser()
     check_free([out / name for name in _names(config, seeds)], config["overwrite"])
     model, _ = restore(config["checkpoint"])
+    labels(model, 1, config["label"])
     out.mkdir(parents=True, exist_ok=True)
     return [str(path) for path in kinds[config["kind"]](model, seeds, config, out)]
+
+
+def _check_used(config: dict[str, Any]) -> None:
+    """Raise ValueError for keys that were set and would change nothing of what is asked for."""
+    from pathlib import Path
+
+    from omegaconf import OmegaConf
+
+    from stylegan_tl.config import conf_dir
+
+    made = {"page="} if config["page"] else {f"kind={config['kind']}"}
+    made |= {"live=true"} if config["live"] else set()
+    given, usual = OmegaConf.create(config), OmegaConf.load(Path(conf_dir()) / "generate.yaml")
+    wrong = []
+    for key, of in _ONLY_OF.items():
+        value = OmegaConf.select(given, key)
+        if not made & set(of) and value != OmegaConf.select(usual, key):
+            shown = str(value).lower() if isinstance(value, bool) else value
+            wrong.append(f"{key}={shown} belongs to {' or '.join(of)}")
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}: ask for that, or leave the key out")
 
 
 def _names(config: dict[str, Any], seeds: list[int]) -> list[str]:

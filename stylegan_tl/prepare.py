@@ -101,6 +101,7 @@ def prepare(
     from pathlib import Path
 
     from stylegan_tl.data.open import kind_of, source_of
+    from stylegan_tl.data.pack import check_found
 
     target = Path(out).expanduser().absolute()
     format = _format(format, target)
@@ -109,6 +110,7 @@ def prepare(
     spec = {"kind": kind, "path": source, "name": name, "subfolder": subfolder, "labels": labels}
     spec |= {"crop": crop, "filter": filter}
     images, meta = source_of(spec, resolution, max_images)
+    check_found(images, meta)
     print(f"{meta['path']}: {len(images.keys)} images ({kind})", flush=True)
     write = _write_packed if format == "packed" else _write_nvidia
     write(images, target, meta, workers)

@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stylegan_tl.errors import near, user_errors
+
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "main"]
 
 BLOCK = 1 << 20
+_COMMANDS = ("list", "verify", "fetch")
 _FOLDERS = """\
 lpips reads vgg16's file; its linear heads come with torchmetrics. small is bundled.
 dinov2 and clip are a folder with config.json and model.safetensors: give it as path=, with the
@@ -36,13 +39,20 @@ sha256 of the latter."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command: 0 if all is well, 1 if a file is missing, wrong or cannot be had."""
-    given = _parser().parse_args(argv)
-    try:
-        return given.run(given)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    """Run the command: 0 if all is well, 1 if an address fails or `verify` finds a file wanting.
+
+    A mistake to mend ends it with 2, and so does a file that is not the one asked for.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    with user_errors():
+        if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
+            raise ValueError(f"{words[0]}: no such command; {near(words[0], _COMMANDS)}")
+        given = _parser().parse_args(words)
+        try:
+            return given.run(given)
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def fetch(
@@ -219,12 +229,12 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _places(name: str | None) -> list[tuple[str, Entry | File, Path]]:
     """Every file of `name`, or all: what it is called, its digest, where it belongs."""
-    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder, entry
+    from stylegan_tl.metrics.catalogue import CATALOGUE, default_folder
     from stylegan_tl.source.catalogue import PRETRAINED, folder
 
     if name and (source := _source(name)):
         return [(f"{source.name}: {f.name}", f, folder() / f.name) for f in source.files]
-    own = [entry(name)] if name else CATALOGUE
+    own = [_entry(name)] if name else CATALOGUE
     found = [(one.name, one, default_folder() / one.file) for one in own]
     more = () if name else PRETRAINED
     there = [(one.name, f, folder() / f.name) for one in more for f in one.files]
@@ -237,6 +247,18 @@ def _source(name: str) -> Pretrained | None:
 
     short = name.removeprefix(PREFIX)
     return next((one for one in PRETRAINED if one.name == short), None)
+
+
+def _entry(name: str) -> Entry:
+    """The metrics' weights of that name; ValueError with all names, source models' among them."""
+    from stylegan_tl.metrics.catalogue import CATALOGUE, entry
+    from stylegan_tl.source.catalogue import PRETRAINED
+
+    own = dict.fromkeys(n for one in CATALOGUE for n in (one.name, *one.extractors))
+    if name in own:
+        return entry(name)
+    every = [*own, *(one.name for one in PRETRAINED)]
+    raise ValueError(f"no public weights are known as {name}; {near(name, every)}")
 
 
 def _fetch_source(one: Pretrained, given: argparse.Namespace) -> int:
@@ -315,12 +337,12 @@ def _from(url: str | None, file: File, *, alone: bool) -> str:
 
 def _fetch(given: argparse.Namespace) -> int:
     from stylegan_tl.files import file_sha256
-    from stylegan_tl.metrics.catalogue import default_folder, entry, verified
+    from stylegan_tl.metrics.catalogue import default_folder, verified
     from stylegan_tl.metrics.features import check_weights
 
     if source := _source(given.name):
         return _fetch_source(source, given)
-    one = entry(given.name)
+    one = _entry(given.name)
     out = given.out or default_folder() / one.file
     wanted = _wanted(one, given.sha256, out, own_place=given.out is None)
     try:
@@ -363,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stylegan_tl.weights",
         description=__doc__.partition("\n\n")[2],
     )
-    commands = parser.add_subparsers(required=True, metavar="list | verify | fetch")
+    commands = parser.add_subparsers(required=True, metavar=" | ".join(_COMMANDS))
     one = commands.add_parser("list", help="what there is, where it belongs, what is there")
     one.set_defaults(run=_list)
     one = commands.add_parser("verify", help="check the files in the cache against their digests")

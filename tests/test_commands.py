@@ -40,7 +40,7 @@ def generate(compose, runs, tmp_path):
 
 @pytest.mark.parametrize("kind", ["images", "grid", "truncation", "interpolation"])
 def test_pictures_are_not_written_over_unless_that_is_wished(generate, kind: str, tmp_path) -> None:
-    words = [f"kind={kind}", "seeds=0-1", "frames=2"]
+    words = [f"kind={kind}", "seeds=0-1", *(["frames=2"] if kind == "interpolation" else [])]
     generate("dcgan", *words)
     made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     for path in made:
@@ -72,11 +72,36 @@ def test_a_seed_is_a_picture_in_images_and_in_grids(generate, model: str) -> Non
         ("truncation=abc", "truncation=abc: use a number"),
         ("noise=loud", "noise=loud: use none, const or random"),
         ("label=3", "label=3: this model has no classes"),
+        ("columns=0", "columns=0: use a whole number from 1"),
+        ("kind=interpolation frames=0", "frames=0: use a whole number from 1"),
     ],
 )
-def test_a_look_that_no_model_has_is_named(generate, word: str, reason: str) -> None:
+def test_what_no_model_draws_is_named_and_no_folder_made(
+    generate, tmp_path, word: str, reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
-        generate("stylegan2_small", word)
+        generate("stylegan2_small", *word.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["live=true"], "live=true belongs to page="),
+        (["live=true", "ort=dist"], "live=true belongs to page=: "),
+        (["page=site", "ort=dist"], "ort=dist belongs to live=true"),
+        (["page_images=3", "page_name=x"], "page_images=3 .* page=; page_name=x belongs to page="),
+        (["source.checkpoint=false"], "source.checkpoint=false belongs to page="),
+        (["page=site", "columns=2"], "out=.* belongs to kind=images or .*columns=2 .* kind=grid"),
+        (["kind=images", "columns=2"], "columns=2 belongs to kind=grid"),
+        (["frames=2"], "frames=2 belongs to kind=interpolation or page="),
+        (["kind=truncation", "truncation=0.5"], "truncation=0.5 belongs to kind=images or kind="),
+    ],
+)
+def test_a_key_that_would_change_nothing_is_refused(generate, tmp_path, words, reason) -> None:
+    with pytest.raises(ValueError, match=reason):
+        generate("stylegan2_small", *words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_truncation_to_zero_is_the_average_image_for_every_seed(generate) -> None:

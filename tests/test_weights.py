@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from stylegan_tl import weights
 from stylegan_tl.metrics import catalogue, features
 from stylegan_tl.metrics.inception import Inception
+from stylegan_tl.source.catalogue import PRETRAINED
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -95,6 +96,12 @@ def folder(tmp_path, monkeypatch):
 
 def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".lock"))
+
+
+def _refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        weights.main(words)
+    assert end.value.code == 2
 
 
 def test_a_fetched_file_is_whole_and_fetched_once(server, tmp_path):
@@ -248,21 +255,21 @@ def test_the_digest_of_the_first_use_binds_a_later_fetch(server, folder, capsys)
     file.unlink()
     record = folder / f"{file.name}.json"
     record.write_text(json.dumps({"sha256": SHA256[:8] + "0" * 56}))
-    assert weights.main(["fetch", "vgg16", "--url", server.url]) == 1
+    _refused(["fetch", "vgg16", "--url", server.url])
     assert f"not {SHA256[:8]}0000" in capsys.readouterr().err
     assert not file.exists()
-    assert weights.main(["fetch", "vgg16", "--url", server.url, "--sha256", SHA256]) == 1
+    _refused(["fetch", "vgg16", "--url", server.url, "--sha256", SHA256])
     assert "not the file that was used here first" in capsys.readouterr().err
 
 
 def test_another_digest_needs_another_place(server, folder, tmp_path, capsys):
     command = ["fetch", "inception", "--url", server.url, "--sha256", SHA256]
-    assert weights.main(command) == 1
+    _refused(command)
     assert "a place of its own with --out" in capsys.readouterr().err
     assert weights.main([*command, "--out", str(tmp_path / "mine.pth")]) == 0
     assert (tmp_path / "mine.pth").read_bytes() == CONTENT
     assert f"sha256={SHA256}" in capsys.readouterr().out
-    assert weights.main([*command[:-1], "abc"]) == 1
+    _refused([*command[:-1], "abc"])
     assert "8 to 64" in capsys.readouterr().err
 
 
@@ -285,8 +292,8 @@ def test_weights_that_cannot_be_read_are_not_kept(what, name, tmp_path, capsys):
         source.write_bytes(CONTENT)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     given = ["--url", str(source), "--out", str(out), "--sha256", digest]
-    assert weights.main(["fetch", name, *given]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
+    _refused(["fetch", name, *given])
+    said = capsys.readouterr().err.splitlines()[-2]
     assert said.startswith(f"error: {source} is not ")
     assert said.endswith("; nothing was kept")
     assert _names(out.parent) == []
@@ -302,9 +309,27 @@ def test_weights_are_told_by_content_while_they_come(tmp_path):
     assert out.is_file()
 
 
-def test_unknown_names_are_said(capsys):
-    assert weights.main(["fetch", "resnet"]) == 1
-    assert "there are inception, vgg16" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fetch inceptoin", "inceptoin; did you mean inception?"),
+        ("verify lpip", "did you mean lpips?"),
+        ("fetch pretrained/lsun_bedrom_256", "did you mean lsun_bedroom_256?"),
+        ("fetch lsun_bedroom_256 --url nope.pkl", "'nope.pkl' is neither a file nor"),
+        ("lst", "error: lst: no such command; did you mean list?"),
+        ("get inception", "there are list, verify, fetch"),
+    ],
+)
+def test_a_word_that_is_none_is_answered_with_what_was_meant(words, said, folder, capsys):
+    _refused(words.split())
+    assert said in capsys.readouterr().err
+
+
+def test_of_a_name_like_no_other_all_that_are_fetched_are_said(capsys):
+    _refused(["fetch", "resnet"])
+    said = capsys.readouterr().err.splitlines()[0].partition("there are ")[2].split(", ")
+    models = [one.name for one in PRETRAINED]
+    assert said == ["inception", "vgg16", "lpips", *models]
 
 
 def test_file_names_state_the_digests():

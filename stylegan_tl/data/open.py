@@ -13,7 +13,7 @@ from typing import Any
 from stylegan_tl.data.decode import RULES_VERSION, Rule
 from stylegan_tl.data.errors import DataError, hint
 from stylegan_tl.data.nvidia import NvidiaReader
-from stylegan_tl.data.pack import Report, locked, pack
+from stylegan_tl.data.pack import Report, check_found, locked, pack
 from stylegan_tl.data.packed import PackedDataset
 from stylegan_tl.data.progress import Progress
 from stylegan_tl.data.readers import (
@@ -62,6 +62,7 @@ def open_dataset(
     out = Path(cache).expanduser() / "packed" / _folder_name(meta)
     if not out.exists():
         _refuse_unguarded()
+        check_found(source, meta)
         with locked(out):
             if not out.exists():
                 _pack(source, out, meta, workers)

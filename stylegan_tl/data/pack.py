@@ -32,7 +32,7 @@ from stylegan_tl.data.packed import (
 from stylegan_tl.data.readers import Label, Skip
 from stylegan_tl.data.sources import Chunk, Source
 
-__all__ = ["Report", "locked", "pack", "replacing"]
+__all__ = ["Report", "check_found", "locked", "pack", "replacing"]
 
 _CHUNK = 16  # images per task
 _ALONE_SECONDS = 0.3  # work that ends sooner is not worth starting processes for
@@ -97,9 +97,7 @@ def pack(
     `keep_duplicates`. `tick(done)` is called as images become ready. Raises `DataError` when no
     image is usable or the disk is too small. The caller holds `locked(out)`.
     """
-    if not source.keys:
-        where = meta.get("path", meta["name"])
-        raise DataError(f"no image found in {where}{_said(source.skipped)}")
+    check_found(source, meta)
     with _partial(out) as folder:
         _check_disk(folder, source)
         file = folder / "images.npy"
@@ -110,6 +108,13 @@ def pack(
         hashes = np.frombuffer(digests, np.uint8).reshape(-1, 32)
         _write_rest(folder, source, keep, hashes, meta, report)
     return PackedDataset(out)
+
+
+def check_found(source: Source, meta: dict[str, Any]) -> None:
+    """Raise `DataError` when there is nothing to pack; before `locked`, whose file would stay."""
+    if not source.keys:
+        where = meta.get("path", meta["name"])
+        raise DataError(f"no image found in {where}{_said(source.skipped)}")
 
 
 @contextmanager

@@ -39,13 +39,16 @@ def select(parts: Sequence[Part], selectors: Iterable[str]) -> list[Part]:
     """
     chosen: set[str] = set()
     for selector in selectors:
+        optional = selector.endswith("?")
         try:
             found = _matches(parts, selector.removesuffix("?"))
         except NotApplicable:
-            if selector.endswith("?"):
+            if optional:
                 continue
             raise
-        if not found and not selector.endswith("?"):
+        if not optional:
+            _check_resolutions(parts, selector)
+        if not found and not optional:
             raise ValueError(f"freeze: {selector!r} matches nothing; {_available(parts, selector)}")
         chosen |= {part.name for part in found}
     return [part for part in parts if part.name in chosen]
@@ -75,6 +78,17 @@ def _matches(parts: Sequence[Part], selector: str) -> list[Part]:
             + _available(parts, selector)
         )
     return _narrowed(found, match["key"], match["value"], selector) if match["key"] else found
+
+
+def _check_resolutions(parts: Sequence[Part], selector: str) -> None:
+    """ValueError for a resolution of which neither G nor D has a block: it is a slip."""
+    there = {p.resolution for p in parts}
+    named = re.findall(r"\d+", selector.partition("@res:")[2])
+    if wrong := [r for r in named if int(r) not in there]:
+        raise ValueError(
+            f"freeze: {selector!r} matches nothing at {' and '.join(wrong)} px; "
+            f"{_available(parts, selector)}"
+        )
 
 
 def _narrowed(parts: list[Part], key: str, value: str, selector: str) -> list[Part]:

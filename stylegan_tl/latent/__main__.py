@@ -26,12 +26,17 @@ TOOLS = {
 def main() -> None:
     """Run one tool, its configuration composed from `conf/latent.yaml` and `conf/latent/`."""
     words = sys.argv[1:]
-    if not words or words[0] not in TOOLS:
-        print(_help(), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)
-        sys.exit(0 if {"-h", "--help"} & set(words) else 2)
+    if not words or (words[0] not in TOOLS and {"-h", "--help"} & set(words)):
+        print(_help(), file=sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else 2)
     import shlex
 
     from stylegan_tl.command import run_command
+    from stylegan_tl.errors import near, user_errors
+
+    with user_errors():
+        if words[0] not in TOOLS:
+            raise ValueError(f"{words[0]}: no such tool; {near(words[0], list(TOOLS))}")
 
     command = shlex.join(["python", "-m", "stylegan_tl.latent", *words])
     sys.argv[1:] = [f"latent={words[0]}", *words[1:]]

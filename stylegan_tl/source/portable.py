@@ -84,7 +84,7 @@ def read_model(path: Path, *, adapters: bool = True) -> SourceModel:
     path = Path(path).expanduser()
     path = path / "last.ckpt" if path.is_dir() else path
     if not path.is_file():
-        raise SourceError(f"{path} does not exist")
+        raise SourceError(_missing(path))
     try:
         model = _reader_of(path)(path)
         _check(model)
@@ -129,6 +129,18 @@ def write_portable(model: SourceModel, out: Path, dtype: torch.dtype = torch.flo
         if not tensor.isfinite().all() and model.tensors[name].isfinite().all():
             raise SourceError(f"{name} has numbers too large for {str(dtype)[6:]}: use float32")
     write_atomic(out, save(tensors, {"format": _FORMAT, "stylegan_tl": json.dumps(meta)}))
+
+
+def _missing(path: Path) -> str:
+    """That a file is not there; of a run's checkpoint, which run folders lie below instead."""
+    folder, depths = path.parent, ("*", "*/*", "*/*/*")  # runs/<study>/<overrides>/seed=0
+    if path.name != "last.ckpt":
+        return f"{path} does not exist"
+    below = [p.parent for d in depths for p in sorted(folder.glob(f"{d}/last.ckpt"))]
+    if not below:
+        return f"{path} does not exist"
+    many = f"one of the {len(below)} below it, such as" if len(below) > 1 else "the one below it:"
+    return f"{folder} is no run folder (it has no last.ckpt); name {many} {below[0]}"
 
 
 def _check(model: SourceModel) -> None:

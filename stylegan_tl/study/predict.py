@@ -8,12 +8,10 @@ or for the last line the predictor too, is taken from the other targets alone: l
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,8 @@ import numpy as np
 from stylegan_tl.files import write_atomic
 from stylegan_tl.study.collect import check_protocols, check_unique, collect
 from stylegan_tl.study.opened import distances_of
-from stylegan_tl.study.predictors import NAMES, Pair, Predictor, read_predictors
+from stylegan_tl.study.predict_text import as_csv, as_markdown
+from stylegan_tl.study.predictors import Pair, Predictor, read_predictors
 from stylegan_tl.study.scores import MEASURES, scores
 from stylegan_tl.study.statistics import kendall, resample, spearman, top_regret
 
@@ -54,13 +53,15 @@ class Prediction:
     """How well one predictor chose sources under one strategy, means over targets.
 
     `*_seeds` are intervals over training noise for these targets, `*_targets` over targets; NaN
-    below three of either. `regret` is in the metric's unit, `chance` that of a random choice.
+    below three of either. `sources`: how many the target with fewest and the one with most have.
+    `regret` is in the metric's unit, `chance` that of a random choice.
     """
 
     strategy: str
     predictor: str
     targets: int
     pairs: int
+    sources: tuple[int, int]
     spearman: float
     spearman_seeds: Interval
     spearman_targets: Interval
@@ -96,8 +97,8 @@ def predict(
             "`python -m stylegan_tl.study distances` for its pairs"
         )
     folder = Path(out if out is not None else root)
-    text = _markdown(found, f"{metric}, {MEASURES[measure]}")
-    write_atomic(folder / "predict.csv", _csv(found).encode())
+    text = as_markdown(found, f"{metric}, {MEASURES[measure]}")
+    write_atomic(folder / "predict.csv", as_csv(found).encode())
     write_atomic(folder / "predict.md", text.encode())
     return text
 
@@ -342,7 +343,8 @@ def _means(
 ) -> dict[str, Any]:
     """The mean over targets of each score, and its intervals over seeds and over targets."""
     numbers: dict[str, Any] = {"strategy": strategy, "targets": len(picks)}
-    numbers["pairs"] = sum(t.pairs for t, _ in picks)
+    counts = [t.pairs for t, _ in picks]
+    numbers |= {"pairs": sum(counts), "sources": (min(counts), max(counts))}
     for name in ("spearman", "regret"):
         each = np.array([getattr(t, name)[w] for t, w in picks])
         rounds_of = [getattr(t, f"{name}_rounds")[:, w] for t, w in picks]
@@ -400,51 +402,3 @@ def _strategies(
         for name, own in starts.items()
     }
     return every, begins
-
-
-def _csv(found: Sequence[Prediction]) -> str:
-    text = io.StringIO()
-    rows = []
-    for prediction in found:
-        row = {f.name: getattr(prediction, f.name) for f in fields(prediction)}
-        for key in [k for k, v in row.items() if isinstance(v, tuple)]:
-            row |= dict(zip((f"{key}_low", f"{key}_high"), row.pop(key), strict=True))
-        rows.append(
-            {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        )
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _markdown(found: Sequence[Prediction], outcome: str) -> str:
-    names = "predictor targets pairs Spearman Kendall".split()
-    header = [*names, "top-1 regret", "regret by chance", "Spearman, learned", "note"]
-    lines = [
-        f"# What chooses the source? Outcome: {outcome}",
-        "",
-        "Means over targets. First bracket: 95 % interval over seeds, second: over targets.",
-        NAMES,
-    ]
-    for strategy in dict.fromkeys(p.strategy for p in found):
-        lines += ["", f"## {strategy}", "", "| " + " | ".join(header) + " |", "|---" * 9 + "|"]
-        for p in (p for p in found if p.strategy == strategy):
-            cells = [p.predictor, str(p.targets), str(p.pairs)]
-            cells += [
-                _shown(p.spearman, p.spearman_seeds, p.spearman_targets, form="{:+.2f}"),
-                _shown(p.kendall, form="{:+.2f}"),
-                _shown(p.regret, p.regret_seeds, p.regret_targets, form="{:.3g}"),
-                _shown(p.chance, form="{:.3g}"),
-                _shown(p.spearman_learned, form="{:+.2f}"),
-                p.note,
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(value: float, *intervals: Interval, form: str) -> str:
-    if math.isnan(value):
-        return "–"
-    known = [f"[{form.format(a)}, {form.format(b)}]" for a, b in intervals if not math.isnan(a)]
-    return " ".join([form.format(value), *known])

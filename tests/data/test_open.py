@@ -138,3 +138,10 @@ def test_the_first_index_of_a_procedural_domain_can_be_chosen(tmp_path):
     assert (tail.images(np.arange(2)) == whole.images(np.arange(4, 6))).all()
     with pytest.raises(DataError, match="first=-1: expected a whole number from 0"):
         open_dataset({**spec, "first": -1}, resolution=16, cache=tmp_path)
+
+
+def test_a_folder_without_images_leaves_nothing_in_the_cache(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image found in .*empty"):
+        _open(tmp_path, {"kind": "folder", "path": str(tmp_path / "empty")})
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]

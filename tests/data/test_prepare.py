@@ -149,7 +149,7 @@ def test_wrong_requests_exit_with_2(tmp_path, monkeypatch, capsys, words, messag
         _run(*words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-    assert not [p for p in tmp_path.iterdir() if not p.name.endswith(".lock")]
+    assert not [*tmp_path.iterdir()]
 
 
 def test_help_needs_no_heavy_import() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stylegan_tl.latent.__main__ import TOOLS, main
 from stylegan_tl.latent.codes import BANDS, layers_of, on_the_way
 from stylegan_tl.latent.interpolate import walk
 from stylegan_tl.latent.mix import mixed
@@ -264,6 +266,31 @@ def test_what_a_model_cannot_do_is_said(tool, tmp_path, name, model, word, messa
     with pytest.raises(ValueError, match=message):
         tool(name, model, word)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["interpolat", "checkpoint=x"], "interpolat: no such tool; did you mean interpolate?"),
+        (["checkpoint=x"], f"checkpoint=x: no such tool; there are {', '.join(TOOLS)}"),
+    ],
+)
+def test_a_word_that_is_no_tool_is_answered_in_one_line(words, said, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["latent", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"error: {said}"
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["--help"], 0), (["mixx", "-h"], 0)])
+def test_no_word_and_help_show_the_tools(words, code: int, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["latent", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == code
+    shown = capsys.readouterr()
+    assert all(f"  {name} " in (shown.err if code else shown.out) for name in TOOLS)
 
 
 ARGUMENTS = {

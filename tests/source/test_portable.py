@@ -269,3 +269,22 @@ def test_a_zip_of_very_many_entries_is_not_listed(tmp_path) -> None:
     (tmp_path / "a.pt").write_bytes(b"PK\3\4" + bytes(60) + folder + end)
     with pytest.raises(SourceError, match="one read 4,600,000 bytes"):
         read_model(tmp_path / "a.pt")
+
+
+def test_a_folder_of_runs_names_a_run_below_it(tmp_path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    with pytest.raises(SourceError, match="runs/last.ckpt does not exist"):
+        read_model(runs)
+    first = runs / "rooms" / "freeze=none,source=a" / "seed=0"
+    first.mkdir(parents=True)
+    (first / "last.ckpt").touch()
+    with pytest.raises(SourceError, match="runs is no run folder .* the one below it: .*seed=0$"):
+        read_model(runs)
+    (first.parent / "seed=1").mkdir()
+    (first.parent / "seed=1" / "last.ckpt").touch()
+    with pytest.raises(SourceError) as refused:
+        read_model(runs)
+    assert str(refused.value).endswith(f"name one of the 2 below it, such as {first}")
+    with pytest.raises(SourceError, match="model.pkl does not exist"):
+        read_model(runs / "model.pkl")

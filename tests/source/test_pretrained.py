@@ -61,6 +61,12 @@ def test_entries_are_whole() -> None:
         assert all(re.fullmatch(r"[0-9a-f]{0,64}", f.sha256) for f in one.files)
 
 
+def _refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        weights.main(words)
+    assert end.value.code == 2
+
+
 def test_a_model_is_fetched_recorded_and_checked(cache, tmp_path, monkeypatch, capsys) -> None:
     content = nvidia_pickle(tmp_path / "copy.pkl").read_bytes()
     one = replace(catalogue.find("lsun_church_256"), files=(File("church.pkl", "https://x"),))
@@ -87,7 +93,7 @@ def test_a_published_digest_decides(cache, tmp_path, monkeypatch, capsys) -> Non
     (tmp_path / "m.pth").write_bytes(b"PK other")
     one = catalogue.find("lsun_church_256_mmgen")
     assert one.files[0].sha256 == "1d42b7d1"
-    assert weights.main(["fetch", one.name, "--url", str(tmp_path / "m.pth")]) == 1
+    _refused(["fetch", one.name, "--url", str(tmp_path / "m.pth")])
     assert "not 1d42b7d1" in capsys.readouterr().err
     assert not one.path.exists()
 
@@ -104,7 +110,7 @@ def test_a_published_digest_decides(cache, tmp_path, monkeypatch, capsys) -> Non
 def test_a_web_page_is_not_kept(content: bytes, cache, tmp_path, capsys) -> None:
     (tmp_path / "page").write_bytes(content)
     one = catalogue.find("lsun_bedroom_256")
-    assert weights.main(["fetch", one.name, "--url", str(tmp_path / "page")]) == 1
+    _refused(["fetch", one.name, "--url", str(tmp_path / "page")])
     assert "answers with a web page" in capsys.readouterr().err
     assert not one.path.exists()
 
@@ -124,7 +130,7 @@ def test_half_a_file_without_a_digest_is_fetched_anew(cache, tmp_path, capsys) -
 def test_a_pair_comes_from_a_folder(cache, tmp_path, capsys) -> None:
     one = catalogue.find("art_landscape_128")
     _pair(tmp_path, one.files)
-    assert weights.main(["fetch", one.name, "--url", str(tmp_path / one.files[0].name)]) == 1
+    _refused(["fetch", one.name, "--url", str(tmp_path / one.files[0].name)])
     assert "folder that has both files" in capsys.readouterr().err
     assert weights.main(["fetch", one.name, "--url", str(tmp_path)]) == 0
     assert sorted(p.name for p in cache.glob("*.t7")) == [
@@ -146,8 +152,8 @@ def test_a_half_of_a_pair_that_cannot_be_read_keeps_the_other_away_too(
     one = catalogue.find("art_landscape_128")
     _pair(tmp_path, one.files)
     (tmp_path / one.files[1].name).write_bytes(b"\x80\x02" + bytes(100))
-    assert weights.main(["fetch", one.name, "--url", str(tmp_path)]) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
+    _refused(["fetch", one.name, "--url", str(tmp_path)])
+    said = capsys.readouterr().err.strip().splitlines()[-2]
     assert said.startswith(f"error: {tmp_path / one.files[0].name} is not a model")
     assert said.endswith("; nothing was kept")
     assert [p.name for p in cache.iterdir()] == [".art_landscape_128.lock"]
@@ -165,8 +171,8 @@ def test_a_model_that_cannot_be_read_is_not_kept(what: str, cache, tmp_path, cap
         source = read_model(copy)
         source.network |= {"channel_base": 1 << 20, "channel_max": 1 << 20}
         write_portable(source, copy)
-    assert weights.main(["fetch", "lsun_church_256", "--url", str(copy)]) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
+    _refused(["fetch", "lsun_church_256", "--url", str(copy)])
+    said = capsys.readouterr().err.strip().splitlines()[-2]
     assert said.startswith(f"error: {copy} ")
     assert said.endswith("; nothing was kept")
     assert [p.name for p in cache.iterdir()] == [".lsun_church_256.lock"]

@@ -209,6 +209,29 @@ def test_strategies_of_one_model_are_pooled_within_each_target(tmp_path, generat
     assert low < pooled.spearman < high
 
 
+@pytest.mark.parametrize(
+    ("sources", "head"),
+    [
+        ({"K": "ab", "L": "cd"}, "Sources per target: 2. No target has more than two sources"),
+        ({"K": "ab", "L": "abc"}, "Sources per target: 2 to 3."),
+        ({"K": "abc", "L": "cde"}, "Sources per target: 3."),
+    ],
+)
+def test_the_head_says_how_few_sources_a_target_has(tmp_path, sources, head):
+    pairs = [(s, t) for t, own in sources.items() for s in own]
+    for source, target in pairs:
+        write(tmp_path / "pairs", {1.0: float(ord(source))}, source=source, target=target)
+    _lines(tmp_path / "d.jsonl", [_row(s, t, float(ord(s))) for s, t in pairs])
+    text = predict(tmp_path / "pairs", tmp_path / "d.jsonl", metric="fid1k_train_small")
+    line = next(line for line in text.splitlines() if line.startswith("Sources per target"))
+    assert line.startswith(head)
+    assert ("hint only" in line) == (max(map(len, sources.values())) == 2)
+    with open(tmp_path / "pairs" / "predict.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    counts = sorted(map(len, sources.values()))
+    assert [row["sources_low"], row["sources_high"]] == [str(counts[0]), str(counts[-1])]
+
+
 def test_nothing_in_common_is_said(tmp_path):
     write(tmp_path / "pairs", {1.0: 9.0})
     _lines(tmp_path / "d.jsonl", [_row("a", "K", 1.0)])

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from chromium import Chromium, find
 from PIL import Image, features
+from scipy import stats
 
 from stylegan_tl.pictures import save_grid
+from stylegan_tl.study.predict_text import TWO_SOURCES
 from stylegan_tl.study.report import command, report
 from stylegan_tl.study.report.frames import choose_steps, grids_of, write_strip
 from stylegan_tl.study.report.measures import predictors
@@ -74,7 +76,7 @@ def make_trial(
     trial.freeze = {"init": {"G": "source"}, "G": {"share": 0.0}, "D": {"share": 0.6}}
     if not scratch:
         lineage = {"content_hash": "ab" * 32, "source": None}
-        digest = f"{SOURCES.index(source)}f" * 32
+        digest = source.encode().hex().ljust(64, "0")
         known = {"name": source, "sha256": digest, "kimg": 10.0, "model": "x.DCGAN"}
         trial.source = {**known, "lineage": lineage}
     log = MetricsLog(folder / "metrics.jsonl")
@@ -431,6 +433,44 @@ def test_cells_hold_the_mean_of_the_seeds_and_the_gain_over_scratch(browser, pag
     browser.run("(() => { const s = document.querySelector('#matrix [data-key=show]');"
                 "s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")  # fmt: skip
     assert browser.run(read) == f"+{100 * (scratch - ours) / scratch:.1f}"
+
+
+def _predictor_notes(browser, page) -> tuple[str, str]:
+    """What stands over the first scatter plot, and the text of the whole section."""
+    browser.open(page)
+    note = browser.run("document.querySelector('#predictors .chart .note').textContent")
+    return note, browser.run("document.querySelector('#predictors').textContent")
+
+
+def test_with_two_sources_a_rank_correlation_within_a_target_is_a_hint_only(browser, page):
+    note, text = _predictor_notes(browser, page)
+    pairs = [(i, j) for i in range(len(SOURCES)) for j in range(len(TARGETS))]
+    own = [_value(SOURCES[i], TARGETS[j], "none", 0, 4.0) for i, j in pairs]  # a seed shifts all
+    rho = stats.spearmanr([10 * i + j for i, j in pairs], own)[0]
+    assert note == f"Spearman over all 6 pairs: {rho:+.2f}; within a target: none has three sources"
+    assert TWO_SOURCES in text
+
+
+def test_the_two_rank_correlations_of_a_predictor_are_told_apart(browser, tmp_path):
+    """Both against SciPy: the sources are ordered alike in both targets, the targets reversed."""
+    sources, rows, x, y = ("a", "b", "c"), [], [], []
+    for j, target in enumerate(TARGETS[:2]):
+        for i, source in enumerate(sources):
+            make_trial(tmp_path / "runs", source, target, "none", i)  # a seed adds to the value
+            x.append(i - 10.0 * j)
+            y.append(_value(source, target, "none", i, 4.0))
+            row = {"metric": "fid1k", "kind": "fid", "better": "min", "value": x[-1]}
+            rows.append({**row, "source": source, "target": target})
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    made = report(tmp_path / "runs", tmp_path / "p.html", metric=METRIC,
+                  distances=[tmp_path / "d.jsonl"])  # fmt: skip
+    note, text = _predictor_notes(browser, made)
+    within = np.mean([stats.spearmanr(x[k : k + 3], y[k : k + 3])[0] for k in (0, 3)])
+    over_all = f"{stats.spearmanr(x, y)[0]:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert (
+        note == f"Spearman over all 6 pairs: {over_all}; within a target: {within:+.2f} (mean of 2)"
+    )
+    assert TWO_SOURCES not in text
 
 
 def test_one_slider_moves_every_picture(browser, page):

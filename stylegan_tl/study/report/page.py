@@ -13,6 +13,7 @@ from typing import Any
 
 from stylegan_tl import __version__
 from stylegan_tl.page import as_json, fill, head, picture
+from stylegan_tl.study.predict_text import TWO_SOURCES
 from stylegan_tl.study.predictors import NAMES
 from stylegan_tl.study.report.collect import (
     Study,
@@ -132,7 +133,8 @@ def _known_before(
     """The predictors, what their names mean, how well each chose; what cannot be scored is told."""
     sizes = {config.get("resolution") for _, config in study.runs} - {None}
     resolution = sizes.pop() if len(sizes) == 1 else None
-    found: dict[str, Any] = {"predictors": [], "choices": [], "names": NAMES}
+    found: dict[str, Any] = {"predictors": [], "choices": []}
+    found |= {"names": NAMES, "two_sources": TWO_SOURCES}
     for path in map(Path, distances):
         try:
             found["predictors"] += predictors(path, study.trials, resolution)

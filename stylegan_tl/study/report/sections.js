@@ -254,22 +254,24 @@ function predictorCharts() {
   }).filter((c) => c.points.length > 1).sort((a, b) => (b.rho ?? -2) - (a.rho ?? -2));
   const charts = state.charts ? all : all.slice(0, MOST_CHARTS);
   const chart = (c, width) => h("div.chart", h("h3", c.p.name),
-    h("p.note", `Spearman ${signed(c.rho)} over ${plural(c.points.length, "pair")}`,
-      c.within.length ? `; ${signed(mean(c.within))} within a target (mean of ${c.within.length})` : ""), scatter(c, width));
+    h("p.note", `Spearman over all ${plural(c.points.length, "pair")}: ${signed(c.rho)}`,
+      "; within a target: ", c.within.length ? `${signed(mean(c.within))} (mean of ${c.within.length})` : "none has three sources"), scatter(c, width));
   const none = "No predictor was measured for two pairs of this study; python -m stylegan_tl.study distances measures them.";
   const more = all.length > charts.length ? h("p", h("button.quiet", { type: "button", "data-focus": "charts",
     onclick: () => { state.charts = true; draw("predictors"); } }, `Show all ${all.length}`)) : null;
   refill(sections.predictors, h("div.controls", common(), choose("Strategy", "freeze", strategies), factors()), choiceTables(),
     charts.length ? [targetKey(), panels(charts.length, 260, (width) => charts.map((c) => chart(c, width))), more] : h("p.note", none),
-    h("p.note", `Each mark is a pair; its shape and colour tell the target. Down the side: ${what()}. The coefficient is `
-      + "signed so that +1 means the predictor orders the pairs as the outcome does, best first; pairs are few, so read it as a hint."));
+    h("p.note", `Each mark is a pair; its shape and colour tell the target. Down the side: ${what()}. Over all pairs, `
+      + "targets are mixed, of which some are harder for every source; within a target only its sources are compared, as a choice among them is. "
+      + "Both are signed so that +1 means the predictor orders as the outcome does, best first; pairs are few, so read them as a hint."));
 }
 function choiceTables() {  // of `study predict`: always the page's first metric at the end of training
   const of = (row) => row.strategy.split(", "), own = data.choices.filter((row) => of(row)[1] === state.model);
   const pooled = own.filter((row) => /^all \d+ strategies$/.test(of(row)[0]));
   const kinds = (rows) => [...Map.groupBy(rows, (row) => row.strategy)];
-  const tables = [...kinds(pooled), ...kinds(own.filter((row) => of(row)[0] === state.freeze))].map(([name, rows]) => choiceTable(rows, name));
-  return tables.length ? [tables, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
+  const shown = [...kinds(pooled), ...kinds(own.filter((row) => of(row)[0] === state.freeze))];
+  const tables = shown.map(([name, rows]) => choiceTable(rows, name)), two = shown.every(([, rows]) => rows.every((r) => r.sources[1] < 3));
+  return tables.length ? [tables, two ? h("p.note", data.two_sources) : null, h("p.note", `${data.metric} at the end. Means over targets, with the 95 % interval `
     + "over targets. Regret: how much worse the chosen source is than the best one, and one chosen by chance. "
     + `Learned: the direction of the predictor is taken from the other targets alone. ${data.names}`)] : null;
 }
