@@ -89,7 +89,7 @@ def open_by_arguments(arguments: Sequence[str]) -> Opened:
     from omegaconf import OmegaConf
 
     from stylegan_tl.composing import compose, group_options
-    from stylegan_tl.config import config_dirs, plain
+    from stylegan_tl.config import config_dirs, plain, validate_values
     from stylegan_tl.data.count import count_train
     from stylegan_tl.study.opened import open_study
 
@@ -102,7 +102,7 @@ def open_by_arguments(arguments: Sequence[str]) -> Opened:
         return plain(compose("train", overrides, folders))
 
     options = partial(group_options, folders=folders)
-    opened = open_study(study, own, composed, options, count_train)
+    opened = open_study(study, own, composed, options, count_train, validate_values)
     return replace(opened, has_source=_has_source)
 
 

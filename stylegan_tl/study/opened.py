@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stylegan_tl.config import validate_values
 from stylegan_tl.study.definition import Planned, Study, StudyError, load
 from stylegan_tl.study.job import last_wins, override
 
@@ -61,10 +60,12 @@ def open_study(
     compose: Callable[[Sequence[str]], dict[str, Any]],
     options: Callable[[str], Sequence[str]],
     count: Callable[..., int],
+    check: Callable[[dict[str, Any]], None],
 ) -> Opened:
     """Check the plain `study:` section against everything else and lay out its trials.
 
-    `arguments` are all task overrides of the command line; `count` is `count_train` of the data.
+    `arguments` are all task overrides of the command line; `count` is `count_train` of the data,
+    `check` the `validate_values` of the configuration.
     """
     if "factors" not in study:
         raise StudyError(_WHICH)
@@ -73,7 +74,7 @@ def open_study(
     definition = load(study, options, known)
     more = _for_all_trials(arguments, definition)
     config = compose(_first(definition, more))
-    validate_values(config)
+    check(config)
     metric, names = definition.metric, config["metric"]["names"]
     if metric is not None and metric not in names:
         raise StudyError(

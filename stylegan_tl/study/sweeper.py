@@ -40,10 +40,18 @@ __all__ = ["StudySweeper", "rounds"]
 
 
 class StudySweeper(Sweeper):
-    """Turns a study into jobs; `count` tells how many images of a dataset there are to train on."""
+    """Turns a study into jobs; `count` tells how many images of a dataset there are to train on.
 
-    def __init__(self, count: Callable[..., int], retry_failed: bool = False) -> None:
-        self.count, self.retry_failed = count, retry_failed
+    `check` raises ValueError for a configuration that cannot run.
+    """
+
+    def __init__(
+        self,
+        count: Callable[..., int],
+        check: Callable[[dict[str, Any]], None],
+        retry_failed: bool = False,
+    ) -> None:
+        self.count, self.check, self.retry_failed = count, check, retry_failed
         self.config: Any = None
         self.hydra_context: Any = None
         self.launcher: Launcher | None = None
@@ -95,7 +103,7 @@ class StudySweeper(Sweeper):
 
         study = OmegaConf.to_container(self.config.study, resolve=True)
         with user_errors():
-            return open_study(study, arguments, compose, options, self.count)
+            return open_study(study, arguments, compose, options, self.count, self.check)
 
     def _in_rounds(self, jobs: Sequence[Job]) -> list[JobReturn]:
         found = {job.folder: status(job) for job in jobs}
