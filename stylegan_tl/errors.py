@@ -44,16 +44,16 @@ def user_errors() -> Iterator[None]:
     except Exception as error:
         wrapped = type(error).__name__ == "InstantiationException" and error.__cause__ is not None
         cause = error.__cause__ if wrapped else error
-        if not _is_mendable(cause) or os.environ.get("STYLEGAN_TL_TRACEBACK"):
+        said = _said(cause)
+        if said is None or os.environ.get("STYLEGAN_TL_TRACEBACK"):
             raise
-        of_file = isinstance(cause, OSError) and cause.filename is not None
-        said = f"{cause.filename}: {cause.strerror}" if of_file else cause
         print(f"error: {said}\n(STYLEGAN_TL_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)
 
 
-def _is_mendable(error: BaseException | None) -> bool:
+def _said(error: BaseException | None) -> str | None:
+    """What to tell a person who can mend it, else None."""
     if isinstance(error, OSError) and error.filename is not None:
-        return True
+        return f"{error.filename}: {error.strerror}"
     named = _MENDABLE & {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, ValueError) or bool(named)
+    return str(error) if isinstance(error, ValueError) or named else None

@@ -221,8 +221,9 @@ def _keys(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"study.{key}: no such key; {near(str(key), allowed)}"
     if "factors" not in config:
         yield "study.factors is missing: name at least source and target, each a list"
-    for key in (config.get("sources") or {}).keys() - {f.name for f in fields(Sources)}:
-        yield f"study.sources.{key}: no such key; the keys are condition, kimg, num_images"
+    of_sources = [f.name for f in fields(Sources)]
+    for key in (config.get("sources") or {}).keys() - set(of_sources):
+        yield f"study.sources.{key}: no such key; {near(str(key), of_sources)}"
 
 
 def _shapes(config: Mapping[str, Any]) -> Iterator[str]:
